@@ -1,0 +1,1 @@
+"""What runs a model: one Protocol, one manager, one package per engine."""

@@ -1,0 +1,110 @@
+"""The contract of every engine. ``tests/appliance/engine/contract.py`` is its executable form."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from appliance.engine.request import GenerationEvent, GenerationRequest, TextSegment
+
+
+class EngineState(StrEnum):
+    """State of the served engine. One writer: ``appliance.engine.manager.EngineManager``.
+
+    STOPPED -> STARTING -> READY -> DRAINING -> STOPPING -> STOPPED;
+    STARTING | READY -> FAILED -> STARTING (after a back-off)
+    """
+
+    STOPPED = "stopped"
+    STARTING = "starting"
+    READY = "ready"
+    DRAINING = "draining"
+    STOPPING = "stopping"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """What a started engine can do.
+
+    ``context_tokens`` is what one seat holds; ``longest_token_bytes`` the longest token of the vocabulary, which gives
+    a sure lower bound on a text's token count; ``backends`` names what computes (``CPU``, ``CUDA0``, ``CANN0``).
+    """
+
+    engine: str
+    build: str
+    backends: tuple[str, ...]
+    seats: int
+    context_tokens: int
+    vocabulary_size: int
+    longest_token_bytes: int
+    model_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """Counters since the engine started. ``decode_s`` is time inside the model, ``busy_s`` time with work to do."""
+
+    active: int = 0
+    waiting: int = 0
+    steps: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    preemptions: int = 0
+    decode_s: float = 0.0
+    busy_s: float = 0.0
+    pid: int | None = None
+    log_tail: tuple[str, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStatus:
+    """What ``EngineManager`` tells the rest of the daemon. ``load_fraction`` is 0..1 while STARTING, else ``None``."""
+
+    state: EngineState
+    model_id: str | None = None
+    load_fraction: float | None = None
+    restarts: int = 0
+    error: str | None = None
+    info: EngineInfo | None = None
+
+
+ProgressCallback = Callable[[float], None]
+"""Takes the fraction of a load that is done, 0..1."""
+
+
+class Engine(Protocol):
+    """Runs one model. ``start`` once, then any number of requests at the same time, then ``stop``."""
+
+    async def start(self, timeout_s: float, on_progress: ProgressCallback | None = None) -> EngineInfo:
+        """Load the model. Raises EngineStartFailed(cause, log_tail); nothing is left running then."""
+        ...
+
+    async def tokenize(self, segments: Sequence[TextSegment], *, add_bos: bool) -> list[int]:
+        """Token ids of the segments in order. Raises EngineLost."""
+        ...
+
+    def generate(self, request: GenerationRequest) -> AsyncIterator[GenerationEvent]:
+        """Events of one request: any number of TokenDelta, then exactly one Finished, even when the engine dies."""
+        ...
+
+    async def abort(self, request_id: str) -> None:
+        """End a request soon. Idempotent; an unknown id is nothing."""
+        ...
+
+    async def wait_lost(self) -> str:
+        """Return when the engine has ended by itself, with the cause in one line."""
+        ...
+
+    async def drain(self, timeout_s: float) -> None:
+        """Wait until no request is running, or the time is over."""
+        ...
+
+    async def stop(self, timeout_s: float) -> None:
+        """End the engine and give its memory back. Idempotent."""
+        ...
+
+    def stats(self) -> EngineStats: ...

@@ -1,0 +1,202 @@
+"""Typed errors of the daemon: code, message template, fields, hint, HTTP status. Rendered in one place per protocol.
+
+``drivers.errors.DriverError`` and ``models.errors.ModelError`` have the same five attributes (``code``, ``message``,
+``hint``, ``http_status``, ``details``) without sharing a base class, because those layers know nothing of this one;
+``describe`` takes all three.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+
+class AppError(Exception):
+    """Base of every error the daemon shows to a person or a client.
+
+    Subclasses set ``code`` (stable, snake_case), ``http_status``, ``template`` and ``hint_template``; both templates
+    are filled with the keyword arguments, which are kept as ``details`` for programs.
+    """
+
+    code: ClassVar[str] = "internal_error"
+    http_status: ClassVar[int] = 500
+    template: ClassVar[str] = "Something went wrong in the box."
+    hint_template: ClassVar[str | None] = None
+    retry_after_s: int | None = None
+    """Seconds after which the same request may succeed; ``None`` when waiting does not help."""
+
+    def __init__(self, **details: Any) -> None:
+        self.details: dict[str, Any] = details
+        self.message = self.template.format(**details)
+        self.hint = self.hint_template.format(**details) if self.hint_template else None
+        super().__init__(self.message)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorDescription:
+    """The facts of an error, the same in every protocol's envelope."""
+
+    code: str
+    message: str
+    http_status: int
+    hint: str | None = None
+    param: str | None = None
+    retry_after_s: int | None = None
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+def describe(error: Exception) -> ErrorDescription:
+    """The facts of ``error``; one that is not typed becomes a plain ``internal_error`` that gives nothing away."""
+    code = getattr(error, "code", None)
+    message = getattr(error, "message", None)
+    status = getattr(error, "http_status", None)
+    if isinstance(code, str) and isinstance(message, str) and isinstance(status, int):
+        details = getattr(error, "details", None) or {}
+        return ErrorDescription(
+            code=code,
+            message=message,
+            http_status=status,
+            hint=getattr(error, "hint", None),
+            param=details.get("param"),
+            retry_after_s=getattr(error, "retry_after_s", None),
+            details=details,
+        )
+    return ErrorDescription(code=AppError.code, message=AppError.template, http_status=AppError.http_status)
+
+
+class InvalidRequest(AppError):
+    """A request that no state of the box could serve; ``param`` names the field."""
+
+    code = "invalid_value"
+    http_status = 400
+    template = "{problem}"
+
+    def __init__(self, problem: str, *, param: str | None = None) -> None:
+        super().__init__(problem=problem, param=param)
+
+
+class ContextLengthExceeded(AppError):
+    """The prompt does not fit in a seat; with ``prompt_is_minimum`` its count is a sure lower bound."""
+
+    code = "context_length_exceeded"
+    http_status = 400
+    template = (
+        "The conversation has {prompt_label} tokens and {reserved_tokens:,} are reserved for the answer; a seat of "
+        "this model holds {context_tokens:,}. Shorten it by {excess_tokens:,} tokens{or_lower}."
+    )
+
+    def __init__(
+        self, *, prompt_tokens: int, reserved_tokens: int, context_tokens: int, prompt_is_minimum: bool = False
+    ) -> None:
+        fits_without_reserve = prompt_tokens < context_tokens
+        super().__init__(
+            prompt_tokens=prompt_tokens,
+            prompt_label=f"at least {prompt_tokens:,}" if prompt_is_minimum else f"{prompt_tokens:,}",
+            reserved_tokens=reserved_tokens,
+            context_tokens=context_tokens,
+            excess_tokens=prompt_tokens + reserved_tokens - context_tokens,
+            or_lower=" or lower max_tokens" if fits_without_reserve else "",
+            param="messages",
+        )
+
+
+class ModelNotFound(AppError):
+    """The request names a model that this box does not serve."""
+
+    code = "model_not_found"
+    http_status = 404
+    template = "The model '{model}' is not served here. Served now: {served}."
+    hint_template = "GET /v1/models lists what is served; an operator changes it with: r1box serve --model ID"
+
+
+class ModelNotReady(AppError):
+    """No model can answer at this moment."""
+
+    code = "model_not_ready"
+    http_status = 503
+    template = "No model is ready to answer: {reason}"
+    hint_template = "GET /readyz says when it is."
+    retry_after_s = 5
+
+
+class QueueFull(AppError):
+    """Every seat is taken and the queue has its configured length."""
+
+    code = "queue_full"
+    http_status = 429
+    template = "All {seats} seats are busy and {waiting} requests are waiting already."
+    retry_after_s = 10
+
+
+class RequestTooLarge(AppError):
+    """The HTTP body is larger than the box accepts."""
+
+    code = "request_too_large"
+    http_status = 413
+    template = "The request is larger than {limit_bytes:,} bytes, the most this box takes."
+    hint_template = "Send less text, or raise max_request_bytes in the settings."
+
+
+class Unauthorized(AppError):
+    """No key, or one that is not valid."""
+
+    code = "invalid_api_key"
+    http_status = 401
+    template = "{problem}"
+    hint_template = "Send 'Authorization: Bearer r1b_...'. An operator makes keys with: r1box keys create NAME"
+
+
+class EngineStartFailed(AppError):
+    """The engine did not come up. ``cause`` is one line, ``log_tail`` the last lines of its log."""
+
+    code = "engine_start_failed"
+    http_status = 503
+    template = "The model could not be loaded: {cause}"
+
+    def __init__(self, *, cause: str, log_tail: tuple[str, ...] = (), cause_code: str = "engine_start_failed") -> None:
+        super().__init__(cause=cause)
+        self.log_tail = log_tail
+        self.cause_code = cause_code
+
+
+class EngineLost(AppError):
+    """The engine's process ended while it worked on the request."""
+
+    code = "engine_lost"
+    http_status = 503
+    template = (
+        "The model's process ended while it worked on this request. It is being restarted; send the request again."
+    )
+    retry_after_s = 5
+
+
+class GenerationFailed(AppError):
+    """The engine gave up on one request and goes on with the others."""
+
+    code = "generation_failed"
+    http_status = 500
+    template = "The model could not finish this answer: {cause}"
+
+
+class StateNotWritable(AppError):
+    """The state folder cannot be used."""
+
+    code = "state_not_writable"
+    template = "The state folder {path} cannot be written: {reason}."
+    hint_template = "Give another with --state-dir or R1BOX_STATE_DIR, or make it writable for this user."
+
+
+class PortInUse(AppError):
+    """The address cannot be listened on."""
+
+    code = "address_unavailable"
+    template = "Cannot listen on {host}:{port}: {reason}."
+    hint_template = "Another program (perhaps another r1box) uses it; choose one with --port or R1BOX_PORT."
+
+
+class BadSetting(AppError):
+    """A setting has a value that cannot be used."""
+
+    code = "bad_setting"
+    template = "The setting {name} is not usable: {reason}."
+    hint_template = "It came from {origin}. See: r1box serve --help"
