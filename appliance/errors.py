@@ -45,23 +45,30 @@ class ErrorDescription:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-def describe(error: Exception) -> ErrorDescription:
+def is_typed(error: BaseException) -> bool:
+    """Whether the error explains itself: ours, or of drivers or models."""
+    return (
+        isinstance(getattr(error, "code", None), str)
+        and isinstance(getattr(error, "message", None), str)
+        and isinstance(getattr(error, "http_status", None), int)
+    )
+
+
+def describe(error: BaseException) -> ErrorDescription:
     """The facts of ``error``; one that is not typed becomes a plain ``internal_error`` that gives nothing away."""
-    code = getattr(error, "code", None)
-    message = getattr(error, "message", None)
-    status = getattr(error, "http_status", None)
-    if isinstance(code, str) and isinstance(message, str) and isinstance(status, int):
-        details = getattr(error, "details", None) or {}
-        return ErrorDescription(
-            code=code,
-            message=message,
-            http_status=status,
-            hint=getattr(error, "hint", None),
-            param=details.get("param"),
-            retry_after_s=getattr(error, "retry_after_s", None),
-            details=details,
-        )
-    return ErrorDescription(code=AppError.code, message=AppError.template, http_status=AppError.http_status)
+    if not is_typed(error):
+        return ErrorDescription(code=AppError.code, message=AppError.template, http_status=AppError.http_status)
+    typed: Any = error
+    details = getattr(typed, "details", None) or {}
+    return ErrorDescription(
+        code=typed.code,
+        message=typed.message,
+        http_status=typed.http_status,
+        hint=getattr(typed, "hint", None),
+        param=details.get("param"),
+        retry_after_s=getattr(typed, "retry_after_s", None),
+        details=details,
+    )
 
 
 class InvalidRequest(AppError):
@@ -200,3 +207,19 @@ class BadSetting(AppError):
     code = "bad_setting"
     template = "The setting {name} is not usable: {reason}."
     hint_template = "It came from {origin}. See: r1box serve --help"
+
+
+class UnreadableFile(AppError):
+    """A file that a person named cannot be read."""
+
+    code = "file_unreadable"
+    http_status = 400
+    template = "The file {path} cannot be read: {reason}."
+
+
+class ChatFailed(AppError):
+    """``r1box chat`` cannot go on."""
+
+    code = "chat_failed"
+    template = "{problem}"
+    hint_template = "{next_step}"

@@ -1,0 +1,50 @@
+"""All commands of ``r1box``. Each imports what it needs when it runs: ``r1box --help`` must not wait for FastAPI."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from appliance.cli import chat, detect, keys, models, plan, serve
+
+app = typer.Typer(
+    name="r1box",
+    help="R1 Box: finds the cards of this machine, loads the DeepSeek-R1 that fits, and serves chat to the network.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("serve")(serve.serve)
+app.command("detect")(detect.detect_command)
+app.command("plan")(plan.plan_command)
+app.command("chat")(chat.chat_command)
+app.add_typer(models.app, name="models")
+app.add_typer(keys.app, name="keys")
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        typer.echo(f"r1box {version('r1box')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    show_version: Annotated[
+        bool, typer.Option("--version", help="Print the version and end.", callback=_print_version, is_eager=True)
+    ] = False,
+    state_dir: Annotated[
+        str | None, typer.Option(help="State folder, over R1BOX_STATE_DIR and the settings file.", show_default=False)
+    ] = None,
+    models_dir: Annotated[
+        str | None, typer.Option(help="Model store, over R1BOX_MODELS_DIR and the settings file.", show_default=False)
+    ] = None,
+) -> None:
+    # Flags of every command; the settings read them where all of them come together.
+    for name, value in (("R1BOX_STATE_DIR", state_dir), ("R1BOX_MODELS_DIR", models_dir)):
+        if value is not None:
+            os.environ[name] = value

@@ -1,0 +1,72 @@
+"""What commands print: results to stdout, progress and errors to stderr, colours only where a terminal has them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from appliance.errors import ErrorDescription
+
+_GIB = 1024**3
+_MIB = 1024**2
+
+
+def stdout() -> Console:
+    """Where results go. Wraps nothing that may be copied or piped."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def stderr() -> Console:
+    """Where progress and errors go."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def print_error(description: ErrorDescription) -> None:
+    """One plain line, and the next step under it."""
+    console = stderr()
+    console.print(f"[bold red]Error:[/] {escape(description.message)}")
+    if description.hint:
+        console.print(f"  {escape(description.hint)}")
+
+
+def size(size_bytes: int | None) -> str:
+    """Bytes for people: ``43.2 GiB``, ``93.8 MiB``, ``-`` when unknown."""
+    if size_bytes is None:
+        return "-"
+    if size_bytes >= _GIB:
+        return f"{size_bytes / _GIB:,.1f} GiB"
+    return f"{size_bytes / _MIB:,.1f} MiB"
+
+
+def context(tokens: int) -> str:
+    """Context lengths as people say them: ``16k``, ``1,000``."""
+    return f"{tokens // 1024}k" if tokens % 1024 == 0 else f"{tokens:,}"
+
+
+@contextmanager
+def copy_progress(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None]]:
+    """A bar with rate and time left for something measured in bytes; the callback takes (done, total)."""
+    console = stderr()
+    if quiet or not console.is_terminal:
+        yield lambda _done, _total: None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as progress:
+        task = progress.add_task(what, total=None)
+
+        def update(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield update

@@ -1,0 +1,128 @@
+"""What ``r1box serve`` tells the person who started it: progress, then how to use what is served."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+
+import psutil
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+from appliance.cli.output import context, size, stderr, stdout
+from appliance.demo import is_demo
+from appliance.engine.base import EngineInfo, EngineState, EngineStatus
+from appliance.model_setup import ModelSetup
+
+KEY_PLACEHOLDER = "$R1BOX_API_KEY"
+
+
+class TerminalReporter:
+    """Progress to stderr, the result to stdout. ``first_key`` is a key that was made just now: it is shown once."""
+
+    def __init__(self, *, first_key: str | None, has_keys: bool) -> None:
+        self._first_key = first_key
+        self._has_keys = has_keys
+        self._console = stderr()
+        self._progress: Progress | None = None
+        self._task: TaskID | None = None
+
+    def listening(self, host: str, port: int) -> None:
+        """The socket is open; nothing is loaded yet."""
+        self._console.print(f"[dim]Listening on {_url(host, port)}[/]")
+
+    def loading(self, setup: ModelSetup) -> None:
+        """The model is about to be loaded."""
+        plan = setup.plan
+        where = ", ".join(plan.devices) or "the processor"
+        line = f"Loading {setup.installed.id} ({size(setup.installed.size_bytes)}) on {where}"
+        if not self._console.is_terminal:
+            self._console.print(f"{line} ...")
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
+        self._progress = Progress(*columns, TimeElapsedColumn(), console=self._console, transient=True)
+        self._task = self._progress.add_task(escape(line), total=1.0)
+        self._progress.start()
+
+    def engine(self, status: EngineStatus) -> None:
+        """The engine changed its state or got further with a load."""
+        if self._progress is not None and self._task is not None:
+            if status.load_fraction is not None:
+                self._progress.update(self._task, completed=status.load_fraction)
+            if status.state is not EngineState.STARTING:
+                self._progress.stop()
+                self._progress = None
+
+    def ready(self, setup: ModelSetup | None, info: EngineInfo | None, host: str, port: int) -> None:
+        """Everything is up."""
+        console = stdout()
+        address = _url(_reachable(host), port)
+        if setup is None or info is None:
+            console.print(f"\n[bold]R1 Box is up on {address}, without a model.[/]")
+            console.print("  Add one     r1box models import FILE.gguf && r1box serve")
+            console.print("  Which one   r1box plan")
+        else:
+            demo = " (the demo model)" if is_demo(setup.installed) else ""
+            console.print(f"\n[bold]R1 Box is serving {escape(setup.installed.id)}{demo} on {address}[/]")
+            console.print(
+                f"  Seats       {info.seats} x {context(info.context_tokens)} tokens, on {', '.join(info.backends)}"
+            )
+            fragment = f"#key={self._first_key}" if self._first_key else ""
+            console.print(f"  Chat page   {address}/{fragment}")
+        self._print_key()
+        if setup is not None:
+            self._print_examples(address, setup.installed.id)
+            if is_demo(setup.installed):
+                console.print("  A real R1   r1box plan   then   r1box models import FILE.gguf && r1box serve")
+        console.print("  Stop        Ctrl-C\n")
+
+    def stopping(self) -> None:
+        """The daemon ends."""
+        if self._progress is not None:
+            self._progress.stop()
+        self._console.print("[dim]Stopping[/]")
+
+    def _print_key(self) -> None:
+        console = stdout()
+        if self._first_key:
+            console.print(f"  API key     {self._first_key}   (shown once; more: r1box keys create NAME)")
+        elif self._has_keys:
+            console.print("  API key     one you have, or a new one: r1box keys create NAME")
+        else:
+            console.print("  API key     none yet; make one: r1box keys create NAME")
+
+    def _print_examples(self, address: str, model_id: str) -> None:
+        key = self._first_key or KEY_PLACEHOLDER
+        body = json.dumps({"model": model_id, "messages": [{"role": "user", "content": "Hello!"}]})
+        # Double quotes around the header: with the placeholder the shell puts the key of the environment in.
+        curl = (
+            f'curl {address}/v1/chat/completions -H "Authorization: Bearer {key}" '
+            f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
+        )
+        api_key = repr(self._first_key) if self._first_key else "os.environ['R1BOX_API_KEY']"
+        program = (
+            f"import os, openai; c = openai.OpenAI(base_url='{address}/v1', api_key={api_key}); "
+            f"print(c.chat.completions.create(model='{model_id}', "
+            "messages=[{'role': 'user', 'content': 'Hello!'}]).choices[0].message.content)"
+        )
+        console = stdout()
+        for name, line in (("curl", curl), ("Python", f'{sys.executable} -c "{program}"')):
+            console.print(f"  {name:<11}", end=" ")
+            console.print(line, markup=False)
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _reachable(host: str) -> str:
+    """The address to tell people: for "every network" that of the first interface that is up and not loopback."""
+    if host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+        return host
+    up = {name for name, stats in psutil.net_if_stats().items() if stats.isup and name != "lo"}
+    for name, addresses in psutil.net_if_addrs().items():
+        for entry in addresses:
+            if name in up and entry.family.name == "AF_INET":
+                return str(entry.address)
+    return "127.0.0.1"

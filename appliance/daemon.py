@@ -1,0 +1,192 @@
+"""The daemon: wires store, engine, serving and API together, and runs them until it is told to stop.
+
+Order of a start: state folder and database -> model store -> the listening socket -> HTTP (``/readyz`` says
+"starting") -> placement of the model on this machine -> engine. Everything that can be refused is refused before the
+model is loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import threading
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Protocol
+
+import structlog
+import uvicorn
+import uvloop
+from sqlalchemy import Engine as Database
+
+from appliance.api.app import ApiServices, create_app
+from appliance.engine.base import EngineInfo, EngineStatus
+from appliance.engine.factory import create_engine
+from appliance.engine.manager import EngineManager
+from appliance.errors import PortInUse
+from appliance.model_setup import ModelSetup, set_up
+from appliance.paths import prepare_state
+from appliance.security.keys import KeyRepository
+from appliance.serving.admission import Admission
+from appliance.serving.chat import ChatService
+from appliance.serving.types import ServedModel
+from appliance.settings import Settings
+from appliance.store.database import open_database
+from drivers.probe import default_probes, detect
+from models.model_store import ModelStore
+
+_log = structlog.get_logger(__name__)
+
+SHUTDOWN_TIMEOUT_S = 10
+"""How long running answers may go on after the daemon was told to stop; systemd waits longer (TimeoutStopSec)."""
+
+LISTEN_BACKLOG = 512
+
+
+class Reporter(Protocol):
+    """Tells a person in a terminal what the daemon does. Methods are called in the event loop and return at once."""
+
+    def listening(self, host: str, port: int) -> None: ...
+
+    def loading(self, setup: ModelSetup) -> None: ...
+
+    def engine(self, status: EngineStatus) -> None: ...
+
+    def ready(self, setup: ModelSetup | None, info: EngineInfo | None, host: str, port: int) -> None: ...
+
+    def stopping(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Foundation:
+    """What exists before anything is served: database, keys, model store."""
+
+    settings: Settings
+    database: Database
+    keys: KeyRepository
+    models: ModelStore
+
+
+def lay_foundation(settings: Settings) -> Foundation:
+    """Open state folder, database and model store. Raises StateNotWritable, DatabaseTooNew, StoreNotWritable..."""
+    paths = prepare_state(settings.state_dir)
+    database = open_database(paths.database)
+    return Foundation(settings, database, KeyRepository(database), ModelStore(settings.models_dir))
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """The listening socket. Raises PortInUse, whatever the reason: taken, not allowed, no such address."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(LISTEN_BACKLOG)
+            listener.setblocking(False)
+        except BaseException:
+            listener.close()
+            raise
+    except OSError as error:
+        reason = (error.strerror or type(error).__name__).lower()
+        raise PortInUse(host=host, port=port, reason=reason) from error
+    return listener
+
+
+class Daemon:
+    """One run of the daemon."""
+
+    def __init__(self, foundation: Foundation, reporter: Reporter) -> None:
+        self._foundation = foundation
+        self._settings = foundation.settings
+        self._reporter = reporter
+        self._served: dict[str, ServedModel] = {}
+        self._manager = EngineManager(start_timeout_s=self._settings.start_timeout_s)
+        self._manager.on_change(reporter.engine)
+        self._admission = Admission(seats=1, max_waiting=self._settings.max_waiting)
+
+    def run(self) -> None:
+        """Serve until SIGINT or SIGTERM. Raises AppError or ModelError when it cannot start."""
+        settings = self._settings
+        with bind(settings.host, settings.port) as listener:
+            server = self._server()
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._serve(server, listener))
+
+    def _server(self) -> uvicorn.Server:
+        chat = ChatService(self._served, self._manager, self._admission)
+        app = create_app(
+            ApiServices(
+                chat=chat,
+                models=self._served,
+                manager=self._manager,
+                keys=self._foundation.keys,
+                version=version("r1box"),
+                max_request_bytes=self._settings.max_request_bytes,
+            )
+        )
+        return uvicorn.Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                ws="none",
+                server_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
+            )
+        )
+
+    async def _serve(self, server: uvicorn.Server, listener: socket.socket) -> None:
+        stop = asyncio.Event()
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                # uvicorn takes these over while it serves and raises them again when it has ended; without handlers
+                # of our own that would kill the process before the engine is stopped.
+                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        host, port = listener.getsockname()[:2]
+        http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+        self._reporter.listening(host, port)
+        start = asyncio.create_task(self._load(host, port), name="load")
+        try:
+            await asyncio.wait({http, start}, return_when=asyncio.FIRST_COMPLETED)
+            if start.done():
+                start.result()
+                await http
+        finally:
+            self._reporter.stopping()
+            if not start.done():
+                start.cancel()
+                with suppress(asyncio.CancelledError):
+                    await start
+            await self._manager.unload(drain_timeout_s=0, stop_timeout_s=5)
+            server.should_exit = True
+            await asyncio.wait({http})
+            await asyncio.to_thread(self._foundation.database.dispose)
+
+    async def _load(self, host: str, port: int) -> None:
+        """Load the model that the settings name, or the store's default, and say when it is ready."""
+        setup = await asyncio.to_thread(self._set_up)
+        info: EngineInfo | None = None
+        if setup is not None:
+            self._reporter.loading(setup)
+            for note in setup.plan.notes:
+                _log.warning("placement", note=note)
+            self._admission.resize(setup.plan.seats)
+            self._served[setup.served.id] = setup.served
+            spec = setup.engine
+            info = await self._manager.load(setup.installed.id, lambda: create_engine(spec))
+        self._reporter.ready(setup, info, host, port)
+
+    def _set_up(self) -> ModelSetup | None:
+        store = self._foundation.models
+        wanted = self._settings.model or store.default_id()
+        if wanted is None:
+            return None
+        installed = store.get(wanted)
+        snapshot = detect(default_probes())
+        for finding in snapshot.findings:
+            _log.warning("detection", code=finding.code, message=finding.message, hint=finding.hint)
+        return set_up(installed, snapshot, self._settings)

@@ -1,0 +1,55 @@
+"""From what was decided about a model to the engine that runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from appliance.engine.base import Engine
+from appliance.engine.llamacpp.engine import LlamaCppEngine
+from appliance.engine.llamacpp.messages import WorkerConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSpec:
+    """What to run and how: the outcome of a fit plan. ``gpu_layers`` -1 is all of them, 0 none.
+
+    ``tensor_split`` has the layers of each device, in the order in which ``environment`` shows them to the engine.
+    ``visible_tokens`` are control tokens that belong in the text (a profile's thinking and tool tags).
+    """
+
+    model_id: str
+    model_path: Path
+    seats: int
+    context_tokens: int
+    threads: int
+    gpu_layers: int = 0
+    kv_type: str = "f16"
+    flash_attention: bool | None = None
+    ubatch_tokens: int = 512
+    tensor_split: tuple[int, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+    backend_dirs: tuple[Path, ...] = ()
+    visible_tokens: tuple[str, ...] = ()
+
+
+def create_engine(spec: EngineSpec) -> Engine:
+    """An engine that has not been started. Must be called inside the event loop that will use it."""
+    return LlamaCppEngine(
+        WorkerConfig(
+            model_path=str(spec.model_path),
+            seats=spec.seats,
+            seat_context=spec.context_tokens,
+            threads=spec.threads,
+            batch_tokens=max(512, spec.seats),
+            ubatch_tokens=spec.ubatch_tokens,
+            gpu_layers=spec.gpu_layers,
+            kv_type=spec.kv_type,
+            flash_attention=spec.flash_attention,
+            backend_dirs=tuple(str(folder) for folder in spec.backend_dirs),
+            visible_tokens=spec.visible_tokens,
+            tensor_split=spec.tensor_split,
+        ),
+        environment=spec.environment,
+    )

@@ -1,0 +1,201 @@
+"""What daemon and worker say to each other: typed values in msgpack, one frame each.
+
+A frame is its length in four bytes, big-endian, then that many bytes. ``PROTOCOL`` changes with any change here; the
+worker says its own first, and the daemon refuses another one.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+PROTOCOL = 1
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+"""Longest frame; a longer one means that the two sides have lost each other, and ends the worker."""
+
+_LENGTH = struct.Struct(">I")
+HEADER_BYTES = _LENGTH.size
+
+
+class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How the worker loads its model.
+
+    ``seats`` sequences run at the same time and each may hold ``seat_context`` tokens. ``gpu_layers`` -1 puts all
+    layers on the cards, 0 none. ``backend_dirs`` are folders with loadable ggml backends (CPU variants, CUDA, CANN).
+    ``extra_buffers`` False keeps weights as they are in the file: no repacking, no AMX.
+    ``visible_tokens`` are control tokens that the text shows nevertheless, such as ``</think>`` where a converter
+    marked it as control. ``tensor_split`` has the number of layers of each device.
+    """
+
+    model_path: str
+    seats: int
+    seat_context: int
+    threads: int
+    batch_tokens: int = 2048
+    ubatch_tokens: int = 512
+    chunk_beside_decode: int = 128
+    gpu_layers: int = -1
+    flash_attention: bool | None = None
+    kv_type: str = "f16"
+    check_tensors: bool = False
+    extra_buffers: bool = True
+    backend_dirs: tuple[str, ...] = ()
+    visible_tokens: tuple[str, ...] = ()
+    tensor_split: tuple[int, ...] = ()
+
+
+class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``appliance.engine.request.SamplingParams`` on the wire, with the seed decided."""
+
+    seed: int
+    temperature: float = 0.6
+    top_p: float = 0.95
+    top_k: int = 0
+    min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repeat_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
+
+
+# -- daemon to worker ------------------------------------------------------------------------------------------
+
+
+class Load(msgspec.Struct, frozen=True, tag="load"):
+    """The first message: load this."""
+
+    config: WorkerConfig
+
+
+class Generate(msgspec.Struct, frozen=True, tag="generate"):
+    """Start a sequence."""
+
+    request_id: str
+    prompt: list[int]
+    max_tokens: int
+    sampling: Sampling
+
+
+class Abort(msgspec.Struct, frozen=True, tag="abort"):
+    """End a sequence; it answers with an ending unless it has ended already."""
+
+    request_id: str
+
+
+class Tokenize(msgspec.Struct, frozen=True, tag="tokenize"):
+    """Count and encode: (text, trusted) in order; only trusted text may hold control tokens."""
+
+    call_id: int
+    segments: list[tuple[str, bool]]
+    add_bos: bool
+
+
+class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
+    """End the worker."""
+
+
+ToWorker = Load | Generate | Abort | Tokenize | Shutdown
+
+
+# -- worker to daemon ------------------------------------------------------------------------------------------
+
+
+class Hello(msgspec.Struct, frozen=True, tag="hello"):
+    """The worker is up, before it loads anything."""
+
+    protocol: int
+    pid: int
+
+
+class LoadProgress(msgspec.Struct, frozen=True, tag="load_progress"):
+    """Fraction of the model file that is loaded, 0..1."""
+
+    fraction: float
+
+
+class Ready(msgspec.Struct, frozen=True, tag="ready"):
+    """The model is loaded; sizes as llama.cpp reports them."""
+
+    build: str
+    backends: tuple[str, ...]
+    seats: int
+    seat_context: int
+    vocabulary_size: int
+    longest_token_bytes: int
+    model_bytes: int
+
+
+class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
+    """The model cannot be loaded; the worker ends."""
+
+    code: str
+    message: str
+
+
+class Output(msgspec.Struct, frozen=True, array_like=True):
+    """What one sequence got in a step: text of ``count`` new tokens, and its ending when ``finish`` is set."""
+
+    request_id: str
+    text: str = ""
+    count: int = 0
+    finish: str | None = None
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    completion_tokens: int = 0
+    message: str = ""
+
+
+class Counters(msgspec.Struct, frozen=True, array_like=True):
+    """Totals since the load. ``decode_s`` is inside llama_decode, ``busy_s`` from a step's start to the next one's."""
+
+    active: int = 0
+    waiting: int = 0
+    steps: int = 0
+    prompt_tokens: int = 0
+    cached_tokens: int = 0
+    generated_tokens: int = 0
+    preemptions: int = 0
+    decode_s: float = 0.0
+    busy_s: float = 0.0
+
+
+class Step(msgspec.Struct, frozen=True, tag="step"):
+    """Everything that came out of one step."""
+
+    outputs: list[Output]
+    counters: Counters
+
+
+class Tokens(msgspec.Struct, frozen=True, tag="tokens"):
+    """Answer to ``Tokenize``."""
+
+    call_id: int
+    tokens: list[int]
+
+
+FromWorker = Hello | LoadProgress | Ready | LoadFailed | Step | Tokens
+
+_encoder = msgspec.msgpack.Encoder()
+to_worker_decoder: msgspec.msgpack.Decoder[ToWorker] = msgspec.msgpack.Decoder(ToWorker)
+from_worker_decoder: msgspec.msgpack.Decoder[FromWorker] = msgspec.msgpack.Decoder(FromWorker)
+
+
+class FrameError(Exception):
+    """The other side sent something that is no frame of this protocol."""
+
+
+def encode_frame(message: ToWorker | FromWorker) -> bytes:
+    """The message as one frame. Raises FrameError when it is longer than a frame may be."""
+    body = _encoder.encode(message)
+    if len(body) > MAX_FRAME_BYTES:
+        raise FrameError(f"a message of {len(body):,} bytes is longer than a frame may be ({MAX_FRAME_BYTES:,})")
+    return _LENGTH.pack(len(body)) + body
+
+
+def frame_length(header: bytes) -> int:
+    """Length of the body that follows a header. Raises FrameError when no frame is that long."""
+    (length,) = _LENGTH.unpack(header)
+    if length > MAX_FRAME_BYTES:
+        raise FrameError(f"a frame of {length:,} bytes was announced; the most is {MAX_FRAME_BYTES:,}")
+    return int(length)

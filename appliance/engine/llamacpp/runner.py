@@ -1,0 +1,350 @@
+"""The only module that imports llama_cpp: loads a model, runs step plans, tokenizes.
+
+C calls through ``llama_cpp.llama_cpp`` (ctypes); the order of calls follows ``llama.h`` of llama.cpp 0c1e57098, which
+llama-cpp-python 0.3.36 carries. Nothing here is asynchronous; ``tokenize`` may be called from another thread than
+``run``, because a vocabulary is read-only after the load.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+
+from appliance.engine.llamacpp.messages import Ready, Sampling, WorkerConfig
+from appliance.engine.llamacpp.sampler import chain_for
+from appliance.engine.llamacpp.scheduler import DecodeStatus, SlotTokens, StepPlan, StepResult
+
+_KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
+"""enum ggml_type (ggml.h) of the KV types that are offered."""
+
+_CONTROL_ATTRIBUTE = 1 << 3
+"""LLAMA_TOKEN_ATTR_CONTROL (llama.h)."""
+
+
+class LoadError(Exception):
+    """The model cannot be loaded: ``code`` for programs, one plain line for people."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Runner:
+    """One loaded model with one context. Close it before the interpreter ends: llama.cpp frees device memory then."""
+
+    def __init__(self, config: WorkerConfig, on_progress: Callable[[float], None]) -> None:
+        """Load the model. Raises LoadError; what was loaded is freed again then."""
+        self._config = config
+        self._samplers: dict[str, Any] = {}
+        self._model: Any = None
+        self._context: Any = None
+        self._log_callback = llama_cpp.llama_log_callback(_LogLines())
+        llama_cpp.llama_log_set(self._log_callback, ctypes.c_void_p(0))
+        self._backends = _load_backends(config.backend_dirs)
+        llama_cpp.llama_backend_init()
+        try:
+            self._load_model(on_progress)
+            self._create_context()
+        except BaseException:
+            self.close()
+            raise
+        self._vocab = llama_cpp.llama_model_get_vocab(self._model)
+        self._memory = llama_cpp.llama_get_memory(self._context)
+        self.vocabulary_size = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
+        self._pieces = self._read_pieces()
+        self._batch = _Batch(config.batch_tokens)
+
+    # -- loading ----------------------------------------------------------------------------------------------------
+
+    def _load_model(self, on_progress: Callable[[float], None]) -> None:
+        config = self._config
+        parameters = llama_cpp.llama_model_default_params()
+        parameters.n_gpu_layers = config.gpu_layers
+        parameters.check_tensors = config.check_tensors
+        parameters.use_extra_bufts = config.extra_buffers
+        if len(config.tensor_split) > 1:
+            split = (ctypes.c_float * llama_cpp.llama_max_devices())(*config.tensor_split)
+            parameters.tensor_split = ctypes.cast(split, ctypes.POINTER(ctypes.c_float))
+
+        def progress(fraction: float, _user_data: object) -> bool:
+            on_progress(float(fraction))
+            return True
+
+        # The reference must live as long as the load: ctypes frees the thunk with it.
+        callback = llama_cpp.llama_progress_callback(progress)
+        parameters.progress_callback = callback
+        self._model = llama_cpp.llama_model_load_from_file(config.model_path.encode(), parameters)
+        if not self._model:
+            raise LoadError("model_load_failed", "llama.cpp cannot load this file; the log above says why")
+        if llama_cpp.llama_model_has_encoder(self._model) or not llama_cpp.llama_model_has_decoder(self._model):
+            raise LoadError("not_a_chat_model", "the file holds no decoder model, so it cannot answer")
+
+    def _create_context(self) -> None:
+        config = self._config
+        parameters = llama_cpp.llama_context_default_params()
+        parameters.n_ctx = config.seats * config.seat_context
+        parameters.n_batch = config.batch_tokens
+        parameters.n_ubatch = min(config.ubatch_tokens, config.batch_tokens)
+        parameters.n_seq_max = config.seats
+        # One row of logits per sequence is all that is ever asked for; llama.cpp would otherwise reserve n_batch rows,
+        # which for R1's vocabulary is most of the compute buffer.
+        parameters.n_outputs_max = config.seats
+        parameters.n_threads = config.threads
+        parameters.n_threads_batch = config.threads
+        parameters.type_k = parameters.type_v = _KV_TYPES[config.kv_type]
+        if config.flash_attention is not None:
+            parameters.flash_attn_type = int(config.flash_attention)
+        # One pool of cells for all sequences: a step that mixes them is then one ubatch.
+        parameters.kv_unified = True
+        parameters.no_perf = True
+        self._context = llama_cpp.llama_init_from_model(self._model, parameters)
+        if not self._context:
+            raise LoadError(
+                "context_failed",
+                f"no memory for {config.seats} seats of {config.seat_context:,} tokens; lower --seats or --context",
+            )
+
+    def ready(self) -> Ready:
+        """What was loaded, as llama.cpp reports it."""
+        description = ctypes.create_string_buffer(256)
+        llama_cpp.llama_model_desc(self._model, description, len(description))
+        return Ready(
+            build=f"llama-cpp-python {llama_cpp.__version__}; {description.value.decode(errors='replace')}",
+            backends=self._backends,
+            seats=self._config.seats,
+            seat_context=self._config.seat_context,
+            vocabulary_size=self.vocabulary_size,
+            longest_token_bytes=max(map(len, self._pieces), default=1) or 1,
+            model_bytes=int(llama_cpp.llama_model_size(self._model)),
+        )
+
+    @property
+    def partial_clear(self) -> bool:
+        """Whether a slot can drop its tail: recurrent, hybrid and sliding-window memories cannot (llama.cpp #13194)."""
+        return not (
+            llama_cpp.llama_model_is_recurrent(self._model)
+            or llama_cpp.llama_model_is_hybrid(self._model)
+            or llama_cpp.llama_model_n_swa(self._model) > 0
+        )
+
+    def warm_up(self) -> None:
+        """Compute a prompt and a token once. Raises LoadError.
+
+        Weights are paged in and kernels chosen now, not under the first user; and where the build's kernels crash on
+        this processor (seen: AMX code built by gcc before 12.4, llama.cpp #20824) the worker dies during its start,
+        which the daemon answers with a start without them.
+        """
+        prompt = [token % self.vocabulary_size for token in range(1, 65)][: self._config.seat_context - 2]
+        for tokens, position in ((prompt, 0), (prompt[:1], len(prompt))):
+            entry = SlotTokens("warm-up", 0, position, tokens, sample=True, sampling=Sampling(seed=0, temperature=0.0))
+            result = self.run(StepPlan(work=[entry]))
+            if result.status is not DecodeStatus.DONE:
+                raise LoadError("warm_up_failed", f"the model loads but does not compute: {result.message}")
+        self._drop_sampler("warm-up")
+        llama_cpp.llama_memory_clear(self._memory, True)
+
+    # -- vocabulary -------------------------------------------------------------------------------------------------
+
+    def _read_pieces(self) -> list[bytes]:
+        """Bytes of every token, read once: about 0.1 s for 150,000 tokens, then a list look-up per token."""
+        size = 256
+        buffer = ctypes.create_string_buffer(size)
+        visible = {text.encode() for text in self._config.visible_tokens}
+        pieces: list[bytes] = []
+        for token in range(self.vocabulary_size):
+            length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
+            if length < 0:
+                size = -length
+                buffer = ctypes.create_string_buffer(size)
+                length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
+            piece = buffer.raw[:length]
+            control = llama_cpp.llama_vocab_get_attr(self._vocab, token) & _CONTROL_ATTRIBUTE
+            pieces.append(b"" if control and piece not in visible else piece)
+        return pieces
+
+    def piece(self, token: int) -> bytes:
+        """Bytes that a token adds to the text; none for control tokens."""
+        return self._pieces[token]
+
+    def tokenize(self, segments: Sequence[tuple[str, bool]], *, add_bos: bool) -> list[int]:
+        """Tokens of (text, trusted) segments; in a segment that is not trusted control tokens are plain text."""
+        tokens: list[int] = []
+        for index, (text, trusted) in enumerate(segments):
+            data = text.encode()
+            capacity = len(data) + 2
+            buffer = (llama_cpp.llama_token * capacity)()
+            count = llama_cpp.llama_tokenize(
+                self._vocab, data, len(data), buffer, capacity, add_bos and index == 0, trusted
+            )
+            if count < 0:
+                buffer = (llama_cpp.llama_token * -count)()
+                count = llama_cpp.llama_tokenize(
+                    self._vocab, data, len(data), buffer, -count, add_bos and index == 0, trusted
+                )
+            tokens.extend(buffer[:count])
+        return tokens
+
+    # -- steps ------------------------------------------------------------------------------------------------------
+
+    def run(self, plan: StepPlan) -> StepResult:
+        """Compute one plan: drop tails, decode once, sample. Never raises for what llama_decode returns."""
+        for request_id in plan.ended:
+            self._drop_sampler(request_id)
+        if any(not llama_cpp.llama_memory_seq_rm(self._memory, trim.slot, trim.keep, -1) for trim in plan.trims):
+            for trim in plan.trims:
+                llama_cpp.llama_memory_seq_rm(self._memory, trim.slot, -1, -1)
+            return StepResult(DecodeStatus.TRIM_REFUSED)
+        if not plan.work:
+            return StepResult(DecodeStatus.DONE)
+        outputs = self._batch.fill(plan)
+        started = time.perf_counter()
+        code = llama_cpp.llama_decode(self._context, self._batch.value)
+        decode_s = time.perf_counter() - started
+        if code != 0:
+            return self._failed(plan, code)
+        sampled: list[tuple[int, bool]] = []
+        sampling = (entry for entry in plan.work if entry.sample)
+        for position, entry in zip(outputs, sampling, strict=True):
+            chain = self._samplers.get(entry.request_id) or self._new_sampler(entry.request_id, entry.sampling)
+            token = llama_cpp.llama_sampler_sample(chain, self._context, position)
+            sampled.append((token, bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))))
+        return StepResult(DecodeStatus.DONE, sampled, decode_s=decode_s)
+
+    def _failed(self, plan: StepPlan, code: int) -> StepResult:
+        """The failures of llama_decode (llama.h): 1 leaves the memory as it was, after others part of it is there."""
+        if code == 1:
+            return StepResult(DecodeStatus.NO_KV_SLOT)
+        if code < -1:
+            return StepResult(DecodeStatus.FATAL, message=f"llama_decode ended with {code}")
+        for entry in plan.work:
+            llama_cpp.llama_memory_seq_rm(self._memory, entry.slot, -1, -1)
+        status = DecodeStatus.ABORTED if code == 2 else DecodeStatus.INVALID_BATCH
+        return StepResult(status, message=f"llama.cpp refused the step (llama_decode returned {code})")
+
+    def _new_sampler(self, request_id: str, sampling: object) -> Any:
+        assert isinstance(sampling, Sampling)
+        chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
+        if sampling.logit_bias:
+            entries = [
+                llama_cpp.llama_logit_bias(t, b) for t, b in sampling.logit_bias if 0 <= t < self.vocabulary_size
+            ]
+            biases = (llama_cpp.llama_logit_bias * len(entries))(*entries)
+            llama_cpp.llama_sampler_chain_add(
+                chain, llama_cpp.llama_sampler_init_logit_bias(self.vocabulary_size, len(entries), biases)
+            )
+        for step in chain_for(sampling, vocabulary_size=self.vocabulary_size, context_tokens=self._config.seat_context):
+            create = getattr(llama_cpp, f"llama_sampler_init_{step.name}")
+            llama_cpp.llama_sampler_chain_add(chain, create(*step.arguments))
+        self._samplers[request_id] = chain
+        return chain
+
+    def _drop_sampler(self, request_id: str) -> None:
+        chain = self._samplers.pop(request_id, None)
+        if chain is not None:
+            llama_cpp.llama_sampler_free(chain)
+
+    def close(self) -> None:
+        """Free everything. Idempotent."""
+        for request_id in list(self._samplers):
+            self._drop_sampler(request_id)
+        if self._context:
+            llama_cpp.llama_free(self._context)
+            self._context = None
+        if self._model:
+            llama_cpp.llama_model_free(self._model)
+            self._model = None
+
+
+class _Batch:
+    """A ``llama_batch`` over arrays of our own, filled by slices: no Python call per token of a long prompt."""
+
+    def __init__(self, capacity: int) -> None:
+        self._token = np.zeros(capacity, np.int32)
+        self._position = np.zeros(capacity, np.int32)
+        self._slot = np.zeros(capacity, np.int32)
+        self._one = np.ones(capacity, np.int32)
+        self._logits = np.zeros(capacity, np.int8)
+        # llama_batch.seq_id is int32**: the i-th pointer points at the i-th slot number.
+        self._slot_pointer = self._slot.ctypes.data + 4 * np.arange(capacity, dtype=np.uintp)
+        self.value = llama_cpp.llama_batch(
+            n_tokens=0,
+            token=_pointer(self._token, ctypes.c_int32),
+            embd=None,
+            pos=_pointer(self._position, ctypes.c_int32),
+            n_seq_id=_pointer(self._one, ctypes.c_int32),
+            seq_id=_pointer(self._slot_pointer, ctypes.POINTER(ctypes.c_int32)),
+            logits=_pointer(self._logits, ctypes.c_int8),
+        )
+
+    def fill(self, plan: StepPlan) -> list[int]:
+        """Write the plan's work into the arrays; the result is where each sampling entry's logits will be."""
+        outputs: list[int] = []
+        start = 0
+        for entry in plan.work:
+            end = start + len(entry.tokens)
+            self._token[start:end] = entry.tokens
+            self._position[start:end] = np.arange(entry.position, entry.position + len(entry.tokens))
+            self._slot[start:end] = entry.slot
+            self._logits[start:end] = 0
+            if entry.sample:
+                self._logits[end - 1] = 1
+                outputs.append(end - 1)
+            start = end
+        self.value.n_tokens = start
+        return outputs
+
+
+def _pointer(array: np.ndarray[Any, Any], kind: Any) -> Any:
+    return array.ctypes.data_as(ctypes.POINTER(kind))
+
+
+class _LogLines:
+    """llama.cpp's log on stderr, which the parent keeps as a ring. Without DEBUG: that is a line per graph input."""
+
+    _DEBUG = 1
+    _CONTINUED = 5
+
+    def __init__(self) -> None:
+        self._level = 0
+
+    def __call__(self, level: int, text: bytes, _user_data: object) -> None:
+        # Lines arrive in pieces; a piece of level CONT belongs to the line before it.
+        if level != self._CONTINUED:
+            self._level = level
+        if self._level != self._DEBUG:
+            sys.stderr.write(text.decode(errors="replace"))
+
+
+def _load_backends(backend_dirs: Sequence[str]) -> tuple[str, ...]:
+    """Names of the devices that compute. Loads backends when the build has none linked in.
+
+    A build with GGML_BACKEND_DL has an empty registry until somebody loads its modules. They must go through the very
+    ``libggml.so.0`` that libllama is linked against: ``libggml.so`` beside it is another file in the wheel, and loading
+    that makes a second registry which llama.cpp never sees.
+    """
+    library_dir = Path(llama_cpp.__file__).parent / "lib"
+    ggml = ctypes.CDLL(str(library_dir / "libggml.so.0"))
+    ggml.ggml_backend_reg_count.restype = ctypes.c_size_t
+    ggml.ggml_backend_load_all_from_path.argtypes = [ctypes.c_char_p]
+    candidates = [Path(folder) for folder in backend_dirs]
+    if ggml.ggml_backend_reg_count() == 0:
+        candidates += [library_dir, library_dir.parent.parent / "bin", library_dir.parent.parent / "lib"]
+    for folder in candidates:
+        if any(folder.glob("libggml-*.so")):
+            ggml.ggml_backend_load_all_from_path(str(folder).encode())
+    if ggml.ggml_backend_reg_count() == 0:
+        raise LoadError("no_backends", f"llama.cpp has no compute backend: no libggml-*.so in {candidates[0]}")
+    ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
+    ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    ggml.ggml_backend_dev_name.restype = ctypes.c_char_p
+    ggml.ggml_backend_dev_name.argtypes = [ctypes.c_void_p]
+    count = ggml.ggml_backend_dev_count()
+    return tuple(ggml.ggml_backend_dev_name(ggml.ggml_backend_dev_get(i)).decode() for i in range(count))

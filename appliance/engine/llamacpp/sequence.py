@@ -1,0 +1,63 @@
+"""One request inside the engine: its tokens and how many of them the KV cache holds. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+
+class Phase(StrEnum):
+    """WAITING -> RUNNING -> FINISHED; RUNNING -> WAITING when preempted. One writer: the Scheduler."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    FINISHED = "finished"
+
+
+class Finish(StrEnum):
+    """Why a sequence ended, in the scheduler's words."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    ABORTED = "aborted"
+    ERROR = "error"
+
+
+@dataclass(slots=True)
+class Sequence:
+    """Tokens of one request: the prompt, then what was generated.
+
+    ``computed`` tokens from the front are in the slot's KV cache. What is left is *pending*: one token while the
+    sequence decodes, more while its prompt is being prefilled (also after a preemption, when everything is computed
+    again). ``cached`` is how many prompt tokens the slot already held when the sequence got it.
+    """
+
+    request_id: str
+    prompt: list[int]
+    max_tokens: int
+    sampling: object = None
+    phase: Phase = Phase.WAITING
+    slot: int | None = None
+    computed: int = 0
+    cached: int = 0
+    arrival: int = 0
+    tokens: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        if not self.tokens:
+            self.tokens = list(self.prompt)
+
+    @property
+    def pending(self) -> int:
+        """Tokens that are known but not in the KV cache yet."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def generated(self) -> int:
+        """Tokens generated so far."""
+        return len(self.tokens) - len(self.prompt)
+
+    @property
+    def decoding(self) -> bool:
+        """Whether the next token is all that is pending and it was generated here (not the end of a prompt)."""
+        return self.pending == 1 and self.generated > 0

@@ -1,0 +1,255 @@
+"""The worker process: loads one model and runs steps until the daemon says otherwise or goes away.
+
+Started as ``python -m appliance.engine.llamacpp.worker FD`` with one end of a socket pair. Two threads: the *reader*
+takes messages and answers ``Tokenize`` at once (a vocabulary is read-only), the main thread runs steps. The reader
+never touches the scheduler: it passes messages on through a queue.
+
+Ends: exit 0 after ``Shutdown`` or when the daemon is gone, 1 after ``LoadFailed``, 70 after a fatal step.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from typing import Protocol
+
+import msgspec
+
+from appliance.engine.llamacpp import messages as wire
+from appliance.engine.llamacpp.detokenizer import Detokenizer
+from appliance.engine.llamacpp.runner import LoadError, Runner
+from appliance.engine.llamacpp.scheduler import (
+    DecodeStatus,
+    Scheduler,
+    SchedulerLimits,
+    SequenceEvent,
+    StepPlan,
+    StepResult,
+)
+from appliance.engine.llamacpp.sequence import Sequence
+
+EXIT_LOAD_FAILED = 1
+EXIT_FATAL_STEP = 70
+
+
+class Channel:
+    """Frames over a socket. ``send`` may be called from both threads."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._reader = connection.makefile("rb")
+        self._lock = threading.Lock()
+
+    def send(self, message: wire.FromWorker) -> None:
+        """Send one frame. Raises OSError when the daemon is gone."""
+        frame = wire.encode_frame(message)
+        with self._lock:
+            self._connection.sendall(frame)
+
+    def receive(self) -> wire.ToWorker | None:
+        """The next message, None at the end. Raises FrameError for something else."""
+        header = self._reader.read(wire.HEADER_BYTES)
+        if len(header) < wire.HEADER_BYTES:
+            return None
+        body = self._reader.read(wire.frame_length(header))
+        try:
+            return wire.to_worker_decoder.decode(body)
+        except msgspec.DecodeError as error:
+            raise wire.FrameError(str(error)) from error
+
+
+class StepRunner(Protocol):
+    """What a worker needs of ``runner.Runner``; tests of the worker's own logic give a scripted one."""
+
+    @property
+    def partial_clear(self) -> bool: ...
+
+    def run(self, plan: StepPlan) -> StepResult: ...
+
+    def piece(self, token: int) -> bytes: ...
+
+
+class Outbox(Protocol):
+    """Where outputs go: a ``Channel``."""
+
+    def send(self, message: wire.FromWorker) -> None: ...
+
+
+class Worker:
+    """Steps of one model, from messages to messages."""
+
+    def __init__(self, config: wire.WorkerConfig, runner: StepRunner, channel: Outbox) -> None:
+        limits = SchedulerLimits(
+            slots=config.seats,
+            seat_context=config.seat_context,
+            step=config.batch_tokens,
+            chunk_beside_decode=config.chunk_beside_decode,
+        )
+        self.scheduler = Scheduler(limits, partial_clear=runner.partial_clear)
+        self.inbox: queue.SimpleQueue[wire.ToWorker | None] = queue.SimpleQueue()
+        self._runner = runner
+        self._channel = channel
+        self._texts: dict[str, Detokenizer] = {}
+        self._steps = self._prompt_tokens = self._cached_tokens = self._generated_tokens = 0
+        self._decode_s = self._busy_s = 0.0
+
+    def run(self) -> int:
+        """Work until told to stop; the result is the exit code."""
+        while True:
+            outputs: list[wire.Output] = []
+            if not self._take_messages(outputs):
+                return 0
+            started = time.perf_counter()
+            outputs += self._outputs(self.scheduler.take_aborted())
+            plan = self.scheduler.schedule()
+            result = self._runner.run(plan)
+            if plan.work:
+                self._steps += 1
+                self._decode_s += result.decode_s
+            outputs += self._outputs(self.scheduler.update(result))
+            stepped = time.perf_counter()
+            self._busy_s += stepped - started
+            if outputs:
+                self._channel.send(wire.Step(outputs, self.counters()))
+            self._busy_s += time.perf_counter() - stepped
+            if result.status is DecodeStatus.FATAL:
+                sys.stderr.write(f"fatal: {result.message}\n")
+                return EXIT_FATAL_STEP
+
+    def counters(self) -> wire.Counters:
+        """Totals since the load."""
+        return wire.Counters(
+            active=self.scheduler.running_count,
+            waiting=self.scheduler.waiting_count,
+            steps=self._steps,
+            prompt_tokens=self._prompt_tokens,
+            cached_tokens=self._cached_tokens,
+            generated_tokens=self._generated_tokens,
+            preemptions=self.scheduler.preemptions,
+            decode_s=self._decode_s,
+            busy_s=self._busy_s,
+        )
+
+    def _take_messages(self, outputs: list[wire.Output]) -> bool:
+        """Handle everything in the inbox; without work, wait for something first. False to end."""
+        if not self.scheduler.has_work:
+            self.scheduler.check_integrity()
+            if not self._handle(self.inbox.get(), outputs):
+                return False
+        while not self.inbox.empty():
+            if not self._handle(self.inbox.get(), outputs):
+                return False
+        return True
+
+    def _handle(self, message: wire.ToWorker | None, outputs: list[wire.Output]) -> bool:
+        match message:
+            case wire.Generate():
+                rejected = self.scheduler.add(
+                    Sequence(message.request_id, message.prompt, message.max_tokens, sampling=message.sampling)
+                )
+                if rejected is None:
+                    self._texts[message.request_id] = Detokenizer()
+                else:
+                    outputs.append(wire.Output(message.request_id, finish="error", message=rejected.message))
+            case wire.Abort():
+                self.scheduler.abort(message.request_id)
+            case _:
+                return False
+        return True
+
+    def _outputs(self, events: list[SequenceEvent]) -> list[wire.Output]:
+        """Turn the scheduler's events into text."""
+        outputs: list[wire.Output] = []
+        for event in events:
+            if event.token is not None:
+                self._generated_tokens += 1
+                text = self._texts[event.request_id].add(self._runner.piece(event.token))
+                outputs.append(wire.Output(event.request_id, text, 1))
+            if event.finish is not None:
+                self._prompt_tokens += event.prompt_tokens
+                self._cached_tokens += event.cached_tokens
+                outputs.append(
+                    wire.Output(
+                        event.request_id,
+                        self._texts.pop(event.request_id).finish(),
+                        finish=event.finish.value,
+                        prompt_tokens=event.prompt_tokens,
+                        cached_tokens=event.cached_tokens,
+                        completion_tokens=event.completion_tokens,
+                        message=event.message,
+                    )
+                )
+        return outputs
+
+
+def read_messages(channel: Channel, runner: Runner, inbox: queue.SimpleQueue[wire.ToWorker | None]) -> None:
+    """The reader thread: pass messages on, answer ``Tokenize`` here. Puts None when the daemon is gone."""
+    try:
+        while (message := channel.receive()) is not None:
+            if isinstance(message, wire.Tokenize):
+                tokens = runner.tokenize(message.segments, add_bos=message.add_bos)
+                channel.send(wire.Tokens(message.call_id, tokens))
+            else:
+                inbox.put(message)
+    except (OSError, wire.FrameError) as error:
+        sys.stderr.write(f"the connection to the daemon broke: {error}\n")
+    finally:
+        inbox.put(None)
+
+
+def serve(connection: socket.socket) -> int:
+    """A worker's whole life on one connection; the result is the exit code."""
+    channel = Channel(connection)
+    channel.send(wire.Hello(wire.PROTOCOL, os.getpid()))
+    load = channel.receive()
+    if not isinstance(load, wire.Load):
+        return 0
+    try:
+        runner = Runner(load.config, on_progress=_Progress(channel))
+        runner.warm_up()
+    except LoadError as error:
+        channel.send(wire.LoadFailed(error.code, str(error)))
+        return EXIT_LOAD_FAILED
+    try:
+        worker = Worker(load.config, runner, channel)
+        channel.send(runner.ready())
+        reader = threading.Thread(target=read_messages, args=(channel, runner, worker.inbox), daemon=True)
+        reader.start()
+        return worker.run()
+    finally:
+        runner.close()
+
+
+class _Progress:
+    """Passes on a load's progress, at most a hundred times: llama.cpp calls back per tensor."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._percent = -1
+
+    def __call__(self, fraction: float) -> None:
+        percent = int(fraction * 100)
+        if percent > self._percent:
+            self._percent = percent
+            self._channel.send(wire.LoadProgress(fraction))
+
+
+def main(arguments: list[str]) -> int:
+    """Entry point: the number of the inherited socket is the only argument."""
+    # The daemon decides when a worker ends; a Ctrl-C in its terminal reaches the whole process group.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.stderr.reconfigure(line_buffering=True, errors="replace")  # type: ignore[union-attr]
+    try:
+        with socket.socket(fileno=int(arguments[0])) as connection:
+            return serve(connection)
+    except BrokenPipeError:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

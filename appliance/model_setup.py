@@ -1,0 +1,124 @@
+"""From a model in the store to what engine and chat need: placement on this machine, template, tokens, profile."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from appliance.engine.factory import EngineSpec
+from appliance.errors import AppError
+from appliance.serving.profile import profile_for
+from appliance.serving.types import ServedModel
+from appliance.settings import Settings
+from drivers.types import Device, HardwareSnapshot, Vendor
+from models.fit import fit_installed
+from models.gguf import read_header, read_token_types, read_tokens
+from models.gguf_header import GgufHeader
+from models.types import FitPlan, InstalledModel
+
+_MARKED_TOKEN_TYPES = (3, 4)
+"""GGUF token types CONTROL and USER_DEFINED (gguf specification, tokenizer.ggml.token_type)."""
+
+_VISIBLE_WORDS = ("think", "tool")
+"""Tags that belong in the text whatever type a converter gave them: thinking and tool calls are found by them."""
+
+
+class TooManySeats(AppError):
+    """More seats than llama.cpp can run at once (LLAMA_MAX_SEQ of llama.cpp 0c1e57098)."""
+
+    code = "too_many_seats"
+    http_status = 400
+    template = "{seats} seats were asked for; the engine runs {most} sequences at the same time at most."
+    hint_template = "Use --seats {most} or fewer; more people can wait in the queue (max_waiting)."
+
+
+MOST_SEATS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSetup:
+    """Everything decided about a model before it is loaded."""
+
+    installed: InstalledModel
+    plan: FitPlan
+    engine: EngineSpec
+    served: ServedModel
+
+
+def engine_vendors() -> frozenset[Vendor]:
+    """Vendors whose cards the installed llama.cpp can compute on: those with a ggml backend among its files.
+
+    The CANN backend lies in ``site-packages/lib`` alone (a slip in the CMake file of llama-cpp-python 0.3.36), so
+    both folders are looked at. llama_cpp itself is not imported: that is the worker's business.
+    """
+    spec = importlib.util.find_spec("llama_cpp")
+    if spec is None or spec.origin is None:
+        return frozenset()
+    package = Path(spec.origin).parent
+    folders = (package / "lib", package.parent / "lib", package.parent / "bin")
+    names = {file.name for folder in folders if folder.is_dir() for file in folder.glob("libggml-*.so*")}
+    backends = {"libggml-cuda": Vendor.NVIDIA, "libggml-cann": Vendor.ASCEND}
+    return frozenset(vendor for backend, vendor in backends.items() if any(name.startswith(backend) for name in names))
+
+
+def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Settings) -> ModelSetup:
+    """Decide how this model runs here. Reads the model's header; blocks for some milliseconds.
+
+    Raises models.errors.ModelError (too large, context too long, damaged file) or TooManySeats.
+    """
+    if settings.seats is not None and settings.seats > MOST_SEATS:
+        raise TooManySeats(seats=settings.seats, most=MOST_SEATS)
+    header = read_header(installed.path)
+    plan = fit_installed(header, snapshot, settings.seats, settings.context_tokens, usable_vendors=engine_vendors())
+    control_tokens = _control_tokens(header)
+    engine = EngineSpec(
+        model_id=installed.id,
+        model_path=installed.path,
+        seats=plan.seats,
+        context_tokens=plan.context_tokens,
+        threads=settings.threads or snapshot.host.cpu_cores or 1,
+        gpu_layers=plan.gpu_layers,
+        kv_type=plan.kv_type.value,
+        flash_attention=plan.flash_attention,
+        ubatch_tokens=plan.ubatch_tokens,
+        tensor_split=plan.tensor_split,
+        environment=visible_devices(plan, snapshot.devices),
+        visible_tokens=tuple(sorted(t for t in control_tokens if any(word in t for word in _VISIBLE_WORDS))),
+    )
+    return ModelSetup(installed, plan, engine, _served(installed, header, control_tokens))
+
+
+def visible_devices(plan: FitPlan, devices: tuple[Device, ...]) -> Mapping[str, str]:
+    """Environment that shows the engine exactly the plan's devices, in the plan's order."""
+    if not plan.devices:
+        return {}
+    by_key = {device.key: device for device in devices}
+    chosen = [by_key[key] for key in plan.devices]
+    indices = ",".join(str(device.index) for device in chosen)
+    if chosen[0].vendor is Vendor.NVIDIA:
+        # CUDA numbers cards by speed unless told to count as the driver (and our probe) does.
+        return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": indices}
+    return {"ASCEND_RT_VISIBLE_DEVICES": indices}
+
+
+def _control_tokens(header: GgufHeader) -> frozenset[str]:
+    types = read_token_types(header)
+    tokens = read_tokens(header)
+    return frozenset(token for token, kind in zip(tokens, types, strict=False) if kind in _MARKED_TOKEN_TYPES and token)
+
+
+def _served(installed: InstalledModel, header: GgufHeader, control_tokens: frozenset[str]) -> ServedModel:
+    template = header.chat_template
+    return ServedModel(
+        id=installed.id,
+        name=installed.name,
+        created_at=int(datetime.fromisoformat(installed.imported_at).timestamp()),
+        chat_template=template,
+        bos_token=header.token_text("bos"),
+        eos_token=header.token_text("eos"),
+        control_tokens=control_tokens,
+        profile=profile_for(name=installed.name, chat_template=template, control_tokens=control_tokens),
+    )

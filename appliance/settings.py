@@ -1,0 +1,174 @@
+"""Settings of the daemon and the command line: flags, then ``R1BOX_*`` variables, then one TOML file, then defaults.
+
+Every field's description is its documentation; ``docs/settings.md`` repeats them and a test compares the two. A key
+that does not exist or a value that cannot be used stops the start: no setting falls back in silence.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from appliance.errors import BadSetting
+from appliance.paths import config_candidates, default_models_dir, default_state_dir
+
+ENVIRONMENT_PREFIX = "R1BOX_"
+CONFIG_VARIABLE = "R1BOX_CONFIG"
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+Folder = Annotated[Path, AfterValidator(_absolute)]
+
+
+class Settings(BaseSettings):
+    """All settings. Make one with ``load_settings``, which reports a bad value as BadSetting."""
+
+    model_config = SettingsConfigDict(env_prefix=ENVIRONMENT_PREFIX, env_ignore_empty=True, extra="forbid", frozen=True)
+
+    state_dir: Folder = Field(
+        default_factory=default_state_dir,
+        description="Folder of the database and other state. Default: $XDG_STATE_HOME/r1box, else "
+        "~/.local/state/r1box.",
+    )
+    models_dir: Folder = Field(
+        default_factory=default_models_dir,
+        description="Folder of the model store. Default: $XDG_DATA_HOME/r1box/models, else "
+        "~/.local/share/r1box/models.",
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        description="Address to listen on. The default is reachable from this machine alone; 0.0.0.0 is every network.",
+    )
+    port: int = Field(default=8080, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")
+    model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Id of the model to serve. Without it: the model store's default.",
+    )
+    seats: int | None = Field(
+        default=None, ge=1, le=1024, description="Chats that are answered at the same time. Without it: what fits."
+    )
+    context_tokens: int | None = Field(
+        default=None,
+        ge=256,
+        le=1_048_576,
+        description="Tokens (conversation and answer together) that one seat holds. Without it: what fits.",
+    )
+    threads: int | None = Field(
+        default=None, ge=1, le=1024, description="CPU threads of the engine. Without it: the machine's cores."
+    )
+    max_waiting: int = Field(
+        default=64, ge=0, le=100_000, description="Requests that may wait for a seat; one more is refused with 429."
+    )
+    max_request_bytes: int = Field(
+        default=32 * 1024 * 1024,
+        ge=1024,
+        le=1024 * 1024 * 1024,
+        description="Largest HTTP request body, in bytes; a larger one is refused with 413.",
+    )
+    start_timeout_s: float = Field(
+        default=900.0, gt=0, le=86_400, description="Seconds that a model may take to load before it counts as failed."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severity that is logged: debug, info, warning or error."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = config_file()
+        if file is None:
+            return (init_settings, env_settings)
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file))
+
+
+def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
+    """The settings in force. ``flags`` maps names to values; ``None`` is a flag that was not given.
+
+    Raises BadSetting, naming the setting and where its value came from.
+    """
+    given = {name: value for name, value in (flags or {}).items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = str(first["loc"][0]) if first["loc"] else "settings"
+        raise BadSetting(name=name, reason=_reason(first), origin=_origin(name, given)) from error
+    except SettingsError as error:
+        raise BadSetting(name="settings", reason=str(error), origin="the environment") from error
+
+
+def config_file() -> Path | None:
+    """The settings file in force. Raises BadSetting when ``R1BOX_CONFIG`` names none, or the file is not TOML."""
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named:
+        file = _absolute(Path(named))
+        if not file.is_file():
+            raise BadSetting(
+                name="config",
+                reason=f"there is no file {file}",
+                origin=f"the environment variable {CONFIG_VARIABLE}",
+            )
+    else:
+        found = next((candidate for candidate in config_candidates() if candidate.is_file()), None)
+        if found is None:
+            return None
+        file = found
+    try:
+        tomllib.loads(file.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise BadSetting(name="config", reason=f"the file is not valid TOML: {error}", origin=str(file)) from error
+    except UnicodeDecodeError as error:
+        raise BadSetting(name="config", reason="the file is not UTF-8 text", origin=str(file)) from error
+    except OSError as error:
+        reason = f"the file cannot be read: {(error.strerror or type(error).__name__).lower()}"
+        raise BadSetting(name="config", reason=reason, origin=str(file)) from error
+    return file
+
+
+def _reason(error: Any) -> str:
+    if error["type"] == "extra_forbidden":
+        return "there is no setting of that name"
+    message = str(error["msg"])
+    shown = repr(error["input"])
+    return f"{message[0].lower()}{message[1:]}, not {shown if len(shown) <= 80 else shown[:77] + '...'}"
+
+
+def _origin(name: str, flags: Mapping[str, Any]) -> str:
+    if name in flags:
+        return f"the flag --{name.replace('_', '-')}"
+    variable = ENVIRONMENT_PREFIX + name.upper()
+    for present in os.environ:
+        if present.upper() == variable and os.environ[present]:
+            return f"the environment variable {present}"
+    file = config_file()
+    if file is None:
+        return "the defaults"
+    pattern = re.compile(rf"""\s*(?:\[+\s*)?["']?{re.escape(name)}["']?\s*[\].=]""")
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+        if pattern.match(line):
+            return f"{file}:{number}"
+    return str(file)
