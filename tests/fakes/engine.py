@@ -115,10 +115,10 @@ class FakeEngine:
                     yield delta
             finally:
                 self._endings.pop(request.request_id, None)
+                await self._notify()
         if error is not None:
             yield Finished(reason=FinishReason.ERROR, error=error)
             return
-        await self._notify()
         yield Finished(
             reason=reason,
             prompt_tokens=len(request.prompt_tokens),

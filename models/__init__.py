@@ -1,0 +1,1 @@
+"""What a box should run and can prove it: catalogue, GGUF headers, memory, plans, the model store."""

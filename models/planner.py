@@ -1,0 +1,310 @@
+"""Decides what a machine should run. Pure: values in, values out.
+
+For every variant x quantization of the catalogue, in this order, the first that holds ends it:
+1. below the variant's floor of quality: rejected (``quality_floor``);
+2. more context than it was trained for: rejected (``context_too_long``);
+3. no group of devices computes it on the card: rejected with the gate's code;
+4. free memory unknown: rejected (``memory_unknown``), never guessed;
+5. no seats x context fits: rejected (``memory``) with needed and available bytes and a counter-offer;
+6. otherwise a plan, on the group of devices where most seats x context fit.
+
+Plans are ranked: those that give the wished (or usual) seats x context first; of them those fast enough to be of use (a
+model that thinks for thousands of tokens at two a second answers after half an hour); then by variant, then by
+quantization, then by seats x context. So the best variant that fits comes first and what is left of the memory raises
+its quantization. The processor is used only when the machine has no cards, or when the caller allows it: never in
+silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+
+from drivers.types import HardwareSnapshot, Vendor
+from models.cards import decode_band
+from models.catalogue import kv_elements_per_token
+from models.gate import Computes, Verdict, flash_attention, judge, kv_types
+from models.machine import CPU_CHIP, Group, Machine, Room, read_machine
+from models.memory import KV_BYTES_PER_ELEMENT, UBATCH_TOKENS, Weights, variant_weights
+from models.placement import Load, Placed, Shortfall, Wish, place_on_devices, place_on_host
+from models.seating import Seating, check_wish, seating, smaller_wishes
+from models.types import (
+    Catalogue,
+    CounterOffer,
+    EngineName,
+    FitPlan,
+    KvType,
+    PlanResult,
+    QuantizationBytes,
+    Rejection,
+    SpeedBand,
+    Variant,
+)
+
+_UNIFORM = frozenset({"F32", "F16", "BF16", "Q8_0", "Q4_0-pure"})
+"""Quantizations that store every layer in the same form; in the others single layers are up to 5 % above the mean."""
+_SMALL_UBATCH_TOKENS = 128
+_SLOW_TOKENS_PER_S = 5.0
+"""A plan below this at best says so."""
+_USELESS_TOKENS_PER_S = 3.0
+"""A plan below this at best ranks behind all others: 3,000 tokens of thought would take over a quarter of an hour."""
+_ENGINE = EngineName.LLAMA_CPP
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    variant: Variant
+    quantization: str
+    size: QuantizationBytes
+    load: Load
+    seating: Seating
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    level: int
+    wish: Wish
+    placed: Placed
+
+
+def plan(
+    catalogue: Catalogue,
+    snapshot: HardwareSnapshot,
+    seats: int | None = None,
+    context_tokens: int | None = None,
+    *,
+    allow_cpu: bool | None = None,
+    usable_vendors: Collection[Vendor] | None = None,
+) -> PlanResult:
+    """All plans for ``snapshot``, best first, and a reason for everything else, the nearest first.
+
+    ``seats`` sequences with ``context_tokens`` each are kept exactly when given. ``allow_cpu``: ``None`` plans for the
+    processor only on a machine without cards. ``usable_vendors``: those the installed engine was built for. Raises
+    ``ValueError`` for seats or context below one.
+    """
+    check_wish(seats, context_tokens)
+    machine = read_machine(snapshot, usable_vendors)
+    use_cpu = not snapshot.devices if allow_cpu is None else allow_cpu
+    ranked: list[tuple[tuple[int, ...], FitPlan]] = []
+    rejections: list[tuple[tuple[int, int], Rejection]] = []
+    for variant in catalogue.variants:
+        for name, size in variant.quantizations.items():
+            outcome = _judge_candidate(catalogue, machine, use_cpu, variant, name, size, (seats, context_tokens))
+            if isinstance(outcome, Rejection):
+                rejections.append((_nearness(outcome, variant), outcome))
+            else:
+                plan_, level = outcome
+                ranked.append((_rank(catalogue, variant, name, plan_, level), plan_))
+    ranked.sort(key=lambda r: r[0])
+    rejections.sort(key=lambda r: (r[0], catalogue.quantization_rank(r[1].quantization)))
+    return PlanResult(
+        plans=tuple(p for _, p in ranked), rejections=tuple(r for _, r in rejections), notes=machine.notes
+    )
+
+
+def _rank(catalogue: Catalogue, variant: Variant, name: str, plan_: FitPlan, level: int) -> tuple[int, ...]:
+    quality = catalogue.quantization_rank(name)
+    place = variant.rank
+    if variant.demoted_below is not None and variant.demoted_rank is not None:
+        place = variant.demoted_rank if quality > catalogue.quantization_rank(variant.demoted_below) else place
+    speed = plan_.decode_tokens_per_s
+    useless = speed is not None and speed.high < _USELESS_TOKENS_PER_S
+    return (int(plan_.reduced), int(useless), place, quality, -level, len(plan_.devices))
+
+
+_NEARNESS = {"memory": 0, "memory_unknown": 1, "context_too_long": 2, "no_devices": 4, "quality_floor": 5}
+
+
+def _nearness(rejection: Rejection, variant: Variant) -> tuple[int, int]:
+    missing = (rejection.needed_bytes or 0) - (rejection.available_bytes or 0)
+    return _NEARNESS.get(rejection.code, 3), missing if rejection.code == "memory" else variant.rank
+
+
+def _judge_candidate(
+    catalogue: Catalogue,
+    machine: Machine,
+    use_cpu: bool,
+    variant: Variant,
+    name: str,
+    size: QuantizationBytes,
+    wish: tuple[int | None, int | None],
+) -> tuple[FitPlan, int] | Rejection:
+    seats, context_tokens = wish
+    if catalogue.quantization_rank(name) > catalogue.quantization_rank(variant.floor):
+        return Rejection(
+            variant.id, name, _ENGINE, "quality_floor", f"below {variant.floor}, the lowest worth running: "
+            f"{variant.floor_reason}",
+        )  # fmt: skip
+    trained = variant.shape.context_length
+    if context_tokens is not None and context_tokens > trained:
+        return Rejection(
+            variant.id, name, _ENGINE, "context_too_long",
+            f"trained for {trained:,} tokens of context, {context_tokens:,} were asked for",
+            counter_offer=CounterOffer(seats or 1, trained),
+        )  # fmt: skip
+    candidate = _Candidate(variant, name, size, _load(variant, name, size), seating(seats, context_tokens, trained))
+    verdicts = [(group, judge(group.chip, _ENGINE, variant.architecture, name)) for group in machine.groups]
+    able = [group for group, verdict in verdicts if verdict.computes is Computes.ON_CARD]
+    if not able and not use_cpu:
+        return _gate_rejection(candidate, [v for _, v in verdicts], machine)
+    return _fit_best(candidate, able, machine, use_cpu)
+
+
+def _gate_rejection(candidate: _Candidate, verdicts: list[Verdict], machine: Machine) -> Rejection:
+    """The most hopeful verdict speaks; without any there is nothing to compute on."""
+    order = (Computes.PARTLY, Computes.NOT)
+    verdict = min(verdicts, key=lambda v: order.index(v.computes), default=None)
+    if verdict is None:
+        reason = "no card can be used" + (f": {machine.notes[0]}" if machine.notes else "")
+        return Rejection(candidate.variant.id, candidate.quantization, _ENGINE, "no_devices", reason)
+    return Rejection(
+        candidate.variant.id, candidate.quantization, _ENGINE, verdict.code, f"{verdict.reason} ({verdict.source})"
+    )
+
+
+def _fit_best(
+    candidate: _Candidate, able: list[Group], machine: Machine, use_cpu: bool
+) -> tuple[FitPlan, int] | Rejection:
+    """The group (or the host) with the highest level; else the smallest shortfall."""
+    fits: list[tuple[tuple[int, int, int], FitPlan, int]] = []
+    shortfalls: list[tuple[Shortfall, Group | None]] = []
+    unknown: list[str] = [] if machine.host is not None else ["the host"]
+    for place, group in enumerate([*able, *([None] if use_cpu else [])]):
+        if machine.host is None or (group is not None and not group.rooms):
+            unknown += group.unknown if group is not None else ()
+            continue
+        found = _climb(candidate, group, machine.host)
+        if isinstance(found, Shortfall):
+            shortfalls.append((found, group))
+        else:
+            # Cards before the processor whatever the level: a processor is slower by an order of magnitude.
+            key = (int(group is None), -found.level, place)
+            fits.append((key, _to_plan(candidate, group, found), found.level))
+    if fits:
+        _, best, level = min(fits, key=lambda f: f[0])
+        return best, level
+    if not shortfalls or machine.host is None:
+        where = ", ".join(dict.fromkeys(unknown)) or "the devices"
+        reason = f"how much memory is free on {where} is not known; nothing is guessed"
+        return Rejection(candidate.variant.id, candidate.quantization, _ENGINE, "memory_unknown", reason)
+    shortfall, group = min(shortfalls, key=lambda s: s[0].missing_bytes)
+    return _memory_rejection(candidate, shortfall, group, machine.host)
+
+
+def _climb(candidate: _Candidate, group: Group | None, host: Room) -> _Fit | Shortfall:
+    """The highest level that fits, or what the usual (or only) level lacks when not even the lowest does."""
+    levels = candidate.seating.levels
+    for level in range(len(levels) - 1, -1, -1):
+        fit = _try(candidate, group, host, *levels[level], save=level <= candidate.seating.usual)
+        if not isinstance(fit, Shortfall):
+            return _Fit(level, *fit)
+        if level == candidate.seating.usual:
+            usual = fit
+    return usual
+
+
+def _try(
+    candidate: _Candidate, group: Group | None, host: Room, seats: int, context_tokens: int, *, save: bool = True
+) -> tuple[Wish, Placed] | Shortfall:
+    """One level on one group.
+
+    ``save``: before giving up, a cache in Q8_0 is tried on cards that have it (the saving that costs no quality; Q4_0
+    does), or else, without flash attention, a smaller micro-batch, because there the scores fill the compute buffer.
+    """
+    chip = CPU_CHIP if group is None else group.chip
+    flash = flash_attention(chip)
+    forms = [(KvType.F16, UBATCH_TOKENS)]
+    if not flash:
+        forms.append((KvType.F16, _SMALL_UBATCH_TOKENS))
+    elif save and group is not None and KvType.Q8_0 in kv_types(chip, flash_attention_on=flash):
+        forms.append((KvType.Q8_0, UBATCH_TOKENS))
+    shortfall: Shortfall | None = None
+    for kv_type, ubatch_tokens in forms:
+        wish = Wish(seats, context_tokens, kv_type, flash, ubatch_tokens)
+        if group is None:
+            result = place_on_host(candidate.load, wish, host)
+        else:
+            result = place_on_devices(candidate.load, wish, group.rooms, host)
+        if isinstance(result, Placed):
+            return wish, result
+        shortfall = result
+    assert shortfall is not None
+    return shortfall
+
+
+def _memory_rejection(candidate: _Candidate, shortfall: Shortfall, group: Group | None, host: Room) -> Rejection:
+    seats, context_tokens = candidate.seating.levels[candidate.seating.usual]
+    offer = None
+    for fewer_seats, fewer_tokens in smaller_wishes(seats, context_tokens):
+        if not isinstance(_try(candidate, group, host, fewer_seats, fewer_tokens), Shortfall):
+            offer = CounterOffer(fewer_seats, fewer_tokens)
+            break
+    gib = 1024**3
+    reason = (
+        f"{seats} x {context_tokens:,} tokens need {shortfall.needed_bytes / gib:.1f} GiB on {shortfall.where}, "
+        f"{max(shortfall.available_bytes, 0) / gib:.1f} GiB are there"
+    )
+    if offer is not None:
+        reason += f"; {offer.seats} x {offer.context_tokens:,} would fit"
+    return Rejection(
+        candidate.variant.id, candidate.quantization, _ENGINE, "memory", reason,
+        needed_bytes=shortfall.needed_bytes, available_bytes=max(shortfall.available_bytes, 0), counter_offer=offer,
+    )  # fmt: skip
+
+
+def _load(variant: Variant, name: str, size: QuantizationBytes) -> Load:
+    weights = variant_weights(variant, size)
+    layer = -(-weights.repeating_bytes // variant.shape.layers)
+    uniform = name in _UNIFORM and variant.shape.experts is None
+    return Load(weights, variant.shape, layer if uniform else -(-layer * 21 // 20))
+
+
+def _to_plan(candidate: _Candidate, group: Group | None, fit: _Fit) -> FitPlan:
+    variant = candidate.variant
+    wish = fit.wish
+    speed = None if group is None else _speed(candidate.load.weights, variant, wish, fit.placed)
+    notes: list[str] = []
+    if group is None:
+        notes.append("Runs on the processor, which is slow for a model that thinks before it answers.")
+    if speed is not None and speed.high < _SLOW_TOKENS_PER_S:
+        notes.append(f"Slow: about {speed.low} to {speed.high} tokens per second for one person.")
+    if wish.kv_type is not KvType.F16:
+        notes.append(f"The context is kept in {wish.kv_type} to save memory.")
+    if not candidate.size.exact:
+        notes.append("Its size was published only in rounded gigabytes; one percent was added.")
+    if candidate.quantization == "Q4_0-pure":
+        notes.append("Not published: it has to be made from the F16 file.")
+    return FitPlan(
+        variant=variant.id,
+        quantization=candidate.quantization,
+        engine=_ENGINE,
+        devices=tuple(r.name for r in fit.placed.rooms),
+        seats=wish.seats,
+        context_tokens=wish.context_tokens,
+        kv_type=wish.kv_type,
+        flash_attention=wish.flash_attention,
+        ubatch_tokens=wish.ubatch_tokens,
+        gpu_layers=0 if group is None else variant.shape.layers + 1,
+        tensor_split=fit.placed.tensor_split,
+        memory=fit.placed.memory,
+        file_bytes=candidate.load.weights.file_bytes,
+        decode_tokens_per_s=speed,
+        reduced=candidate.seating.reduced(fit.level),
+        notes=tuple(notes),
+    )
+
+
+def _speed(weights: Weights, variant: Variant, wish: Wish, placed: Placed) -> SpeedBand | None:
+    devices = tuple(r.device for r in placed.rooms if r.device is not None)
+    layers = sum(placed.tensor_split)
+    shares = tuple(count / layers for count in placed.tensor_split)
+    per_token = kv_elements_per_token(variant.shape) * KV_BYTES_PER_ELEMENT[wish.kv_type]
+    if variant.shape.experts is not None and weights.bytes_per_token is None:
+        weights = replace(weights, bytes_per_token=_experts_read(weights, variant))
+    return decode_band(devices, weights, shares, float(per_token))
+
+
+def _experts_read(weights: Weights, variant: Variant) -> int:
+    """Bytes one token reads where the catalogue has no figure: in proportion to those that have (5.4 to 6.5 % of the
+    file); 6 % of the weights is their middle."""
+    return weights.on_cards_bytes * 6 // 100 if variant.shape.experts else weights.on_cards_bytes
