@@ -48,7 +48,8 @@ def prepare_state(state_dir: Path) -> StatePaths:
             probe.flush()
             os.fsync(probe.fileno())
     except OSError as error:
-        reason = (error.strerror or type(error).__name__).lower()
+        in_the_way = isinstance(error, FileExistsError)
+        reason = "a file is in the way" if in_the_way else (error.strerror or type(error).__name__).lower()
         raise StateNotWritable(path=str(state_dir), reason=reason) from error
     return StatePaths(state_dir=state_dir, database=state_dir / "r1box.db")
 
