@@ -1,0 +1,1 @@
+"""The HTTP side: thin routers between wire types and the serving layer."""

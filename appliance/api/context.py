@@ -1,0 +1,104 @@
+"""The outermost layers of every request, as plain ASGI: id, log line, common headers, last-resort error, size limit.
+
+Not Starlette's BaseHTTPMiddleware: it runs the application in a task of its own and passes the body through a queue,
+which hides disconnects from streams and costs time for each chunk.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+
+import structlog
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from appliance.api.errors import error_response
+from appliance.errors import RequestTooLarge
+
+_log = structlog.get_logger(__name__)
+
+_COMMON_HEADERS = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+_QUIET_PATHS = frozenset({"/healthz", "/readyz"})
+
+
+class RequestContext:
+    """Gives each request an id (header ``X-Request-Id``, log field ``request_id``) and logs how it ended.
+
+    An exception that got past the application's handlers is logged here with its traceback and goes no further: the
+    client has had an envelope with status 500, or its stream has ended.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = f"req_{secrets.token_hex(12)}"
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        headers = [*_COMMON_HEADERS, (b"x-request-id", request_id.encode())]
+        status: int | None = None
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message.get("headers", ()), *headers]
+            await send(message)
+
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        started = time.perf_counter()
+        try:
+            await self._app(scope, receive, send_with_headers)
+        except Exception as error:  # noqa: BLE001 - the loop top of a request
+            _log.exception("request_crashed", method=scope["method"], path=scope["path"])
+            if status is None:
+                await error_response(error)(scope, receive, send_with_headers)
+        finally:
+            write = _log.debug if scope["path"] in _QUIET_PATHS else _log.info
+            write(
+                "request",
+                method=scope["method"],
+                path=scope["path"],
+                status=status,
+                duration_ms=round((time.perf_counter() - started) * 1000, 1),
+                key=state.get("key_name"),
+                client_left=state.get("client_left", False),
+            )
+
+
+class BodyLimit:
+    """Refuses bodies over ``limit_bytes``: at once when the length is declared, else when that many have come."""
+
+    def __init__(self, app: ASGIApp, limit_bytes: int) -> None:
+        self._app = app
+        self._limit_bytes = limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = Headers(scope=scope).get("content-length", "")
+        if declared.isdecimal() and int(declared) > self._limit_bytes:
+            await error_response(RequestTooLarge(limit_bytes=self._limit_bytes))(scope, receive, send)
+            return
+        received_bytes = 0
+
+        async def counted_receive() -> Message:
+            nonlocal received_bytes
+            message = await receive()
+            if message["type"] == "http.request":
+                received_bytes += len(message.get("body", b""))
+                if received_bytes > self._limit_bytes:
+                    raise RequestTooLarge(limit_bytes=self._limit_bytes)
+            return message
+
+        await self._app(scope, counted_receive, send)

@@ -1,0 +1,120 @@
+"""``POST /v1/chat/completions``, streamed and whole."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator
+
+import structlog
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from appliance.api.disconnect import unless_disconnected
+from appliance.api.errors import envelope
+from appliance.api.openai.chunks import DONE, ChunkEncoder
+from appliance.api.openai.translate import to_chat_request, to_finish_reason, to_usage
+from appliance.api.openai.validation import parse_body
+from appliance.api.openapi import json_body
+from appliance.api.sse import EventStreamResponse, comment, data_event
+from appliance.errors import AppError, describe
+from appliance.schemas.openai_request import ChatCompletionRequest
+from appliance.schemas.openai_response import ChatCompletion, Choice, ResponseMessage
+from appliance.serving.chat import ChatService
+from appliance.serving.stream import ChatStream
+from appliance.serving.types import ChatFinished, ChatRequest, ContentDelta, Queued, ReasoningDelta
+
+_log = structlog.get_logger(__name__)
+
+
+def chat_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
+    """The route."""
+    router = APIRouter(tags=["chat"])
+
+    @router.post(
+        "/chat/completions",
+        response_model=ChatCompletion,
+        openapi_extra=json_body(ChatCompletionRequest.__name__),
+    )
+    async def create_chat_completion(request: Request) -> Response:
+        body = parse_body(ChatCompletionRequest, await request.body())
+        asked = to_chat_request(body, request.state.request_id)
+        if not body.stream:
+            completion = await unless_disconnected(request.receive, _complete(chat, asked))
+            return Response(
+                completion.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"}
+            )
+        # Refusals are raised here, while the status can still say so.
+        stream = await chat.open(asked)
+        include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        encoder = ChunkEncoder(
+            completion_id=_completion_id(asked),
+            model=asked.model,
+            created=int(time.time()),
+            include_usage=include_usage,
+        )
+        return EventStreamResponse(
+            _events(stream, encoder, include_usage=include_usage), close=stream.aclose, keep_alive_s=keep_alive_s
+        )
+
+    return router
+
+
+async def _complete(chat: ChatService, asked: ChatRequest) -> ChatCompletion:
+    """The whole answer. Raises the refusals of ``open`` and the error that the answer ended with."""
+    content: list[str] = []
+    reasoning: list[str] = []
+    finished: ChatFinished | None = None
+    async with await chat.open(asked) as stream:
+        async for event in stream:
+            if isinstance(event, ContentDelta):
+                content.append(event.text)
+            elif isinstance(event, ReasoningDelta):
+                reasoning.append(event.text)
+            elif isinstance(event, ChatFinished):
+                finished = event
+    assert finished is not None, "every stream has an ending"
+    finish_reason = to_finish_reason(finished)
+    return ChatCompletion(
+        id=_completion_id(asked),
+        created=int(time.time()),
+        model=asked.model,
+        choices=[
+            Choice(
+                message=ResponseMessage(content="".join(content), reasoning_content="".join(reasoning) or None),
+                finish_reason=finish_reason,
+            )
+        ],
+        usage=to_usage(finished.usage),
+    )
+
+
+async def _events(stream: ChatStream, encoder: ChunkEncoder, *, include_usage: bool) -> AsyncGenerator[bytes, None]:
+    """The events of a streamed answer. An error becomes one event, after which nothing follows, not even ``[DONE]``:
+    official clients raise on it, and take a stream with ``[DONE]`` for a whole answer."""
+    begun = False
+    try:
+        async for event in stream:
+            if isinstance(event, Queued):
+                yield comment(f"queued position={event.position}")
+                continue
+            finish_reason = to_finish_reason(event) if isinstance(event, ChatFinished) else None
+            if not begun:
+                begun = True
+                yield encoder.role()
+            if isinstance(event, ContentDelta):
+                yield encoder.content(event.text)
+            elif isinstance(event, ReasoningDelta):
+                yield encoder.reasoning(event.text)
+            elif finish_reason is not None:
+                yield encoder.finish(finish_reason)
+                if include_usage:
+                    yield encoder.usage(to_usage(event.usage))
+                yield DONE
+    except Exception as error:  # noqa: BLE001 - the loop top of a stream: its status line is sent already
+        if describe(error).code == AppError.code:
+            _log.exception("stream_crashed")
+        yield data_event(envelope(describe(error)))
+
+
+def _completion_id(asked: ChatRequest) -> str:
+    return f"chatcmpl-{asked.request_id.removeprefix('req_')}"

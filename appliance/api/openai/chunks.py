@@ -1,0 +1,52 @@
+"""Encoding of stream chunks. At thousands of tokens a second this is the API's hottest code, hence no model per chunk:
+all that does not change is encoded once, and only the text is per token. A test reads the result back with
+``ChatCompletionChunk``."""
+
+from __future__ import annotations
+
+import msgspec
+
+from appliance.api.sse import data_event
+from appliance.schemas.openai_response import UsageBody
+
+DONE = data_event(b"[DONE]")
+
+_encode = msgspec.json.Encoder().encode
+
+
+class ChunkEncoder:
+    """Writes the events of one stream. With ``include_usage`` every chunk has ``usage``, null but in the last."""
+
+    def __init__(self, *, completion_id: str, model: str, created: int, include_usage: bool) -> None:
+        head = _encode(
+            {"id": completion_id, "object": "chat.completion.chunk", "created": created, "model": model}
+        ).removesuffix(b"}")
+        choice = b"data: " + head + b',"choices":[{"index":0,"delta":{'
+        no_usage = b',"usage":null}\n\n' if include_usage else b"}\n\n"
+        self._head = head
+        self._role = choice + b'"role":"assistant","content":""},"finish_reason":null}]' + no_usage
+        self._content = choice + b'"content":'
+        self._reasoning = choice + b'"reasoning_content":'
+        self._after_text = b'},"finish_reason":null}]' + no_usage
+        self._finish = choice + b'},"finish_reason":'
+        self._after_reason = b"}]" + no_usage
+
+    def role(self) -> bytes:
+        """The first event: who speaks."""
+        return self._role
+
+    def content(self, text: str) -> bytes:
+        """A piece of the answer."""
+        return self._content + _encode(text) + self._after_text
+
+    def reasoning(self, text: str) -> bytes:
+        """A piece of the thinking."""
+        return self._reasoning + _encode(text) + self._after_text
+
+    def finish(self, reason: str) -> bytes:
+        """The event that says why the answer ended."""
+        return self._finish + _encode(reason) + self._after_reason
+
+    def usage(self, usage: UsageBody) -> bytes:
+        """The token counts; asked for with ``stream_options.include_usage``."""
+        return b"data: " + self._head + b',"choices":[],"usage":' + usage.model_dump_json().encode() + b"}\n\n"

@@ -1,0 +1,124 @@
+"""Between OpenAI's wire types and those of the serving layer. Values in, values out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from appliance.api.errors import UnsupportedParameter
+from appliance.engine.request import FinishReason as EngineFinishReason
+from appliance.errors import GenerationFailed, InvalidRequest
+from appliance.schemas.openai_request import UNSUPPORTED, ChatCompletionRequest, ContentPart, RequestMessage
+from appliance.schemas.openai_response import CompletionTokensDetails, FinishReason, PromptTokensDetails, UsageBody
+from appliance.serving.types import ChatFinished, ChatMessage, ChatRequest, SamplingOverrides, ToolCall, Usage
+
+
+def to_chat_request(body: ChatCompletionRequest, request_id: str) -> ChatRequest:
+    """What the serving layer gets. Raises UnsupportedParameter, InvalidRequest."""
+    refuse_unsupported(body)
+    return ChatRequest(
+        request_id=request_id,
+        model=body.model,
+        messages=tuple(_message(message, f"messages[{index}]") for index, message in enumerate(body.messages)),
+        max_tokens=_max_tokens(body),
+        sampling=SamplingOverrides(
+            temperature=body.temperature,
+            top_p=body.top_p,
+            top_k=body.top_k,
+            min_p=body.min_p,
+            presence_penalty=body.presence_penalty,
+            frequency_penalty=body.frequency_penalty,
+            repeat_penalty=body.repeat_penalty,
+            seed=body.seed,
+            logit_bias=None if body.logit_bias is None else tuple(body.logit_bias.items()),
+        ),
+        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+    )
+
+
+def refuse_unsupported(body: ChatCompletionRequest) -> None:
+    """Raise UnsupportedParameter for a field that asks for what is not built. Null and neutral values pass."""
+    for name, neutral in UNSUPPORTED.items():
+        value = getattr(body, name)
+        # Types count: in Python 1 equals True.
+        if value is None or any(type(value) is type(known) and value == known for known in neutral):
+            continue
+        detail = f"; it may only be {' or '.join(_shown(known) for known in neutral)}" if neutral else ""
+        raise UnsupportedParameter(name, detail=detail)
+    if body.stream_options is not None and not body.stream:
+        raise InvalidRequest("'stream_options' needs 'stream': true.", param="stream_options")
+
+
+def to_finish_reason(finished: ChatFinished) -> FinishReason:
+    """Why the answer ended. Raises the error that ended it, also for one that was aborted from inside the box."""
+    if finished.error is not None:
+        raise finished.error
+    if finished.reason is EngineFinishReason.STOP:
+        return "stop"
+    if finished.reason is EngineFinishReason.LENGTH:
+        return "length"
+    raise GenerationFailed(cause="it was stopped")
+
+
+def to_usage(usage: Usage) -> UsageBody:
+    """The token counts in OpenAI's shape."""
+    return UsageBody(
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        total_tokens=usage.prompt_tokens + usage.completion_tokens,
+        prompt_tokens_details=PromptTokensDetails(cached_tokens=usage.cached_tokens),
+        completion_tokens_details=CompletionTokensDetails(reasoning_tokens=usage.reasoning_tokens),
+    )
+
+
+def _max_tokens(body: ChatCompletionRequest) -> int | None:
+    old, new = body.max_tokens, body.max_completion_tokens
+    if old is not None and new is not None and old != new:
+        raise InvalidRequest(
+            "'max_tokens' and 'max_completion_tokens' mean the same and differ; send one.", param="max_tokens"
+        )
+    return old if new is None else new
+
+
+def _message(message: RequestMessage, where: str) -> ChatMessage:
+    is_assistant = message.role == "assistant"
+    if message.content is None and not (is_assistant and (message.tool_calls or message.refusal)):
+        raise InvalidRequest(f"The content of {where} is missing.", param=f"{where}.content")
+    if message.tool_calls and not is_assistant:
+        raise InvalidRequest(f"{where} has tool calls but is not the assistant's.", param=f"{where}.tool_calls")
+    if message.role == "tool" and not message.tool_call_id:
+        raise InvalidRequest(f"{where} does not say which call it answers.", param=f"{where}.tool_call_id")
+    return ChatMessage(
+        role=message.role,
+        content=_text(message.content, f"{where}.content") or message.refusal or "",
+        reasoning=message.reasoning_content or message.reasoning,
+        tool_calls=_tool_calls(message),
+        tool_call_id=message.tool_call_id,
+        name=message.name,
+    )
+
+
+def _tool_calls(message: RequestMessage) -> tuple[ToolCall, ...] | None:
+    if not message.tool_calls:
+        return None
+    return tuple(
+        ToolCall(id=call.id, name=call.function.name, arguments=call.function.arguments) for call in message.tool_calls
+    )
+
+
+def _text(content: str | list[ContentPart] | None, where: str) -> str:
+    if content is None or isinstance(content, str):
+        return content or ""
+    texts = []
+    for index, part in enumerate(content):
+        if part.type != "text":
+            raise UnsupportedParameter(f"{where}[{index}]", detail=f": the model reads text, not '{part.type[:40]}'")
+        if part.text is None:
+            raise InvalidRequest(f"The text of {where}[{index}] is missing.", param=f"{where}[{index}].text")
+        if part.model_extra:
+            raise UnsupportedParameter(f"{where}[{index}].{next(iter(part.model_extra))[:40]}")
+        texts.append(part.text)
+    return "".join(texts)
+
+
+def _shown(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value).replace("'", '"')

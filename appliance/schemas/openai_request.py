@@ -1,0 +1,140 @@
+"""``POST /v1/chat/completions``: the request, after OpenAI's API reference and DeepSeek's ``reasoning_content``.
+
+Types are strict (``"0.7"`` is not a number) and unknown fields are refused: a parameter that is dropped in silence
+costs its sender hours. Three groups: fields that are honoured; fields that are accepted because they change nothing
+here (``user``, ``metadata`` ...); fields that OpenAI has and this box has not, which may hold only their neutral value
+(``UNSUPPORTED``).
+
+Lists stop at their first bad item: else a body of megabytes could hold millions of errors, each an object.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, protected_namespaces=())
+
+
+class ContentPart(BaseModel):
+    """A piece of a message. Only ``{"type": "text", "text": ...}`` is honoured; others (image_url, input_audio ...) are
+    parsed so that they can be refused by their name."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    type: str
+    text: str | None = None
+
+
+class FunctionCall(_Wire):
+    """``arguments`` is JSON as text, as the model wrote it."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(_Wire):
+    """A call that the assistant made in an earlier turn."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class RequestMessage(_Wire):
+    """One turn. Clients send an assistant's turn back as they got it, so all fields of a response are known here."""
+
+    role: Role
+    content: str | Annotated[list[ContentPart], Field(fail_fast=True, max_length=1_000)] | None = None
+    name: str | None = None
+    tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=1_000)] | None = None
+    tool_call_id: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    annotations: list[JsonValue] | None = None
+    audio: None = None
+    function_call: None = None
+
+
+class StreamOptions(_Wire):
+    """``include_usage`` adds one chunk with the token counts before the end."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
+
+
+_Bias = Annotated[float, Field(ge=-100, le=100)]
+_Penalty = Annotated[float, Field(ge=-2, le=2)]
+_StopText = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+class ChatCompletionRequest(_Wire):
+    """The body of ``POST /v1/chat/completions``."""
+
+    model: str = Field(min_length=1, max_length=256)
+    messages: list[RequestMessage] = Field(fail_fast=True, min_length=1, max_length=10_000)
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    max_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    max_completion_tokens: int | None = Field(default=None, ge=1, le=2**31 - 1)
+    stop: _StopText | Annotated[list[_StopText], Field(fail_fast=True, max_length=4)] | None = None
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    top_k: int | None = Field(default=None, ge=0, le=2**31 - 1)
+    min_p: float | None = Field(default=None, ge=0, le=1)
+    presence_penalty: _Penalty | None = None
+    frequency_penalty: _Penalty | None = None
+    repeat_penalty: float | None = Field(default=None, gt=0, le=2)
+    seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
+    logit_bias: dict[int, _Bias] | None = Field(default=None, max_length=1024)
+
+    # Accepted: they say nothing about the answer.
+    user: str | None = None
+    metadata: dict[str, str] | None = Field(default=None, max_length=16)
+    store: bool | None = None
+    service_tier: str | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+
+    # Known, and refused unless neutral: see UNSUPPORTED.
+    n: JsonValue = None
+    response_format: JsonValue = None
+    tools: JsonValue = None
+    tool_choice: JsonValue = None
+    parallel_tool_calls: JsonValue = None
+    functions: JsonValue = None
+    function_call: JsonValue = None
+    logprobs: JsonValue = None
+    top_logprobs: JsonValue = None
+    modalities: JsonValue = None
+    audio: JsonValue = None
+    prediction: JsonValue = None
+    reasoning_effort: JsonValue = None
+    verbosity: JsonValue = None
+    web_search_options: JsonValue = None
+
+
+UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "response_format": ({"type": "text"},),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "parallel_tool_calls": (True, False),
+    "functions": ([],),
+    "function_call": ("none", "auto"),
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "modalities": (["text"],),
+    "audio": (),
+    "prediction": (),
+    "reasoning_effort": (),
+    "verbosity": (),
+    "web_search_options": (),
+}
+"""Fields that are not built yet, with the values beside null that ask for nothing."""

@@ -1,0 +1,85 @@
+"""Opening the SQLite database: safe for several processes, readable by this user alone, migrated before use."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.exc import DatabaseError
+
+from appliance.store.errors import DatabaseBusy, DatabaseUnusable
+from appliance.store.upgrade import upgrade
+
+_BUSY_TIMEOUT_MS = 5_000
+_LOCK_TIMEOUT_S = 60.0
+_LOCK_POLL_S = 0.02
+
+
+def open_database(path: Path) -> Engine:
+    """An engine on the database, which is created or migrated first. ``dispose()`` it when done.
+
+    The daemon and the command line may do this at the same moment: a lock file lets one go first (two processes that
+    switch a fresh file to WAL at once can both get SQLITE_BUSY in spite of a busy timeout).
+    Raises DatabaseTooNew, DatabaseUnusable, DatabaseBusy.
+    """
+    engine = _make_engine(path)
+    try:
+        with _exclusive(path):
+            # SQLite gives -wal and -shm the mode of the database itself.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            with engine.connect() as connection:
+                connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            upgrade(engine)
+    except (DatabaseError, OSError) as error:
+        engine.dispose()
+        raise DatabaseUnusable(path=str(path), reason=_reason(error)) from error
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _make_engine(path: Path) -> Engine:
+    engine = create_engine(URL.create("sqlite", database=str(path)), pool_size=4, max_overflow=12)
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, record: Any) -> None:
+        del record
+        assert isinstance(connection, sqlite3.Connection)
+        connection.execute(f"PRAGMA busy_timeout = {_BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA foreign_keys = ON")
+        # With WAL a power cut can lose the last commits but never damages the file (sqlite.org/pragma.html).
+        connection.execute("PRAGMA synchronous = NORMAL")
+
+    return engine
+
+
+@contextmanager
+def _exclusive(path: Path) -> Iterator[None]:
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + _LOCK_TIMEOUT_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    raise DatabaseBusy(path=str(path), waited_s=int(_LOCK_TIMEOUT_S)) from None
+                time.sleep(_LOCK_POLL_S)
+        yield
+    finally:
+        os.close(descriptor)  # also gives the lock back
+
+
+def _reason(error: DatabaseError | OSError) -> str:
+    if isinstance(error, OSError):
+        return (error.strerror or type(error).__name__).lower()
+    return str(error.orig)

@@ -1,0 +1,21 @@
+"""Migrations, oldest first, listed by hand. A new one: a module here, its name in the tuple, nothing else."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from appliance.store.migrations import m0001_api_key
+
+
+class Migration(Protocol):
+    """What a migration module has; ``__name__`` is the module's own."""
+
+    __name__: str
+    revision: str
+    down_revision: str | None
+
+    def upgrade(self) -> None: ...
+
+
+MIGRATIONS = (m0001_api_key,)
+HEAD = MIGRATIONS[-1].revision

@@ -1,0 +1,100 @@
+"""A box without a model: the real API, serving layer and database over an engine that says what a test wants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import Engine as DatabaseEngine
+from starlette.types import ASGIApp
+
+from appliance.api.app import ApiServices, create_app
+from appliance.engine.base import Engine, EngineInfo, EngineStatus
+from appliance.errors import ModelNotReady
+from appliance.security.keys import KeyRepository
+from appliance.serving.admission import Admission
+from appliance.serving.chat import ChatService
+from appliance.serving.profile import profile_for
+from appliance.serving.types import ServedModel
+from appliance.store.database import open_database
+from tests.fakes.engine import FAKE_INFO, FakeEngine, FakeEngineSource
+
+MODEL = "org/Tiny-R1"
+MAX_REQUEST_BYTES = 12 * 1024 * 1024
+TEMPLATE = "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant><think>\n"
+ANSWER = ("two ", "and two", "</think>", "\n\n", "It is ", "4.")
+
+
+class Manager(FakeEngineSource):
+    """Says what a test puts into ``told``, else that the engine is ready."""
+
+    told: EngineStatus | None = None
+
+    def status(self) -> EngineStatus:
+        return self.told or super().status()
+
+    def ready(self) -> tuple[Engine, EngineInfo]:
+        if self.told is not None:
+            raise ModelNotReady(reason="it is loading.")
+        return super().ready()
+
+
+@dataclass
+class Box:
+    """The parts of a running box that tests look at or steer."""
+
+    app: ASGIApp
+    engine: FakeEngine
+    manager: Manager
+    admission: Admission
+    keys: KeyRepository
+    key: str
+    database: DatabaseEngine
+
+    def use(self, engine: FakeEngine) -> FakeEngine:
+        """Put another engine in."""
+        self.engine = self.manager.engine = engine
+        self.manager.info = engine.info
+        return engine
+
+    @property
+    def authorization(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.key}"}
+
+
+def make_box(folder: Path) -> Box:
+    """A box with one key named ``tester`` and a chat page of two files. Blocks."""
+    web = folder / "web"
+    (web / "js").mkdir(parents=True)
+    (web / "index.html").write_text("<!doctype html><title>R1 Box</title>", encoding="utf-8")
+    (web / "js" / "app.js").write_text("export {};", encoding="utf-8")
+    (web / "secret.key").write_text("not served", encoding="utf-8")
+    database = open_database(folder / "r1box.db")
+    keys = KeyRepository(database)
+    engine = FakeEngine(ANSWER, cached_tokens=1)
+    manager = Manager(engine, model_id=MODEL)
+    control_tokens = frozenset(("<assistant>", "<user>", "<think>", "</think>"))
+    model = ServedModel(
+        id=MODEL,
+        name="Tiny R1",
+        created_at=1_700_000_000,
+        chat_template=TEMPLATE,
+        bos_token="<s>",
+        eos_token="</s>",
+        control_tokens=control_tokens,
+        profile=profile_for(name="DeepSeek R1", chat_template=TEMPLATE, control_tokens=control_tokens),
+    )
+    admission = Admission(seats=FAKE_INFO.seats, max_waiting=1)
+    models = {MODEL: model}
+    app = create_app(
+        ApiServices(
+            chat=ChatService(models, manager, admission),
+            models=models,
+            manager=manager,
+            keys=keys,
+            version="1.2.3",
+            max_request_bytes=MAX_REQUEST_BYTES,
+            web_folder=web,
+        )
+    )
+    return Box(app, engine, manager, admission, keys, keys.create("tester").secret, database)
