@@ -106,6 +106,7 @@ class Daemon:
         self._manager = EngineManager(start_timeout_s=self._settings.start_timeout_s)
         self._manager.on_change(reporter.engine)
         self._admission = Admission(seats=1, max_waiting=self._settings.max_waiting)
+        self._chat = ChatService(self._served, self._manager, self._admission)
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM. Raises AppError or ModelError when it cannot start."""
@@ -116,10 +117,9 @@ class Daemon:
                 runner.run(self._serve(server, listener))
 
     def _server(self) -> uvicorn.Server:
-        chat = ChatService(self._served, self._manager, self._admission)
         app = create_app(
             ApiServices(
-                chat=chat,
+                chat=self._chat,
                 models=self._served,
                 manager=self._manager,
                 keys=self._foundation.keys,
@@ -161,9 +161,10 @@ class Daemon:
                 start.cancel()
                 with suppress(asyncio.CancelledError):
                     await start
-            await self._manager.unload(drain_timeout_s=0, stop_timeout_s=5)
             server.should_exit = True
             await asyncio.wait({http})
+            await self._chat.aclose()
+            await self._manager.unload(drain_timeout_s=0, stop_timeout_s=5)
             await asyncio.to_thread(self._foundation.database.dispose)
 
     async def _load(self, host: str, port: int) -> None:

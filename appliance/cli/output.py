@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from appliance.errors import ErrorDescription
 
-_GIB = 1024**3
+GIB = 1024**3
 _MIB = 1024**2
 
 
@@ -45,8 +45,8 @@ def size(size_bytes: int | None) -> str:
     """Bytes for people: ``43.2 GiB``, ``93.8 MiB``, ``-`` when unknown."""
     if size_bytes is None:
         return "-"
-    if size_bytes >= _GIB:
-        return f"{size_bytes / _GIB:,.1f} GiB"
+    if size_bytes >= GIB:
+        return f"{size_bytes / GIB:,.1f} GiB"
     return f"{size_bytes / _MIB:,.1f} MiB"
 
 

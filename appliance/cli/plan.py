@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from appliance.cli.output import context, print_json, size, stdout
+from appliance.cli.output import GIB, context, print_json, size, stdout
 
 if TYPE_CHECKING:
     from drivers.types import HardwareSnapshot, Vendor
     from models.types import FitPlan, PlanResult, Rejection
 
-SHOWN_PLANS = 8
-SHOWN_REJECTIONS = 6
+_Judged = TypeVar("_Judged", "FitPlan", "Rejection")
 
 
 def plan_command(
@@ -51,43 +51,62 @@ def print_plans(snapshot: HardwareSnapshot, result: PlanResult, *, everything: b
     for note in result.notes:
         console.print(f"[yellow]![/] {escape(note)}")
     if result.plans:
-        plans = result.plans if everything else result.plans[:SHOWN_PLANS]
+        plans = result.plans if everything else _best_of_each(result.plans)
         console.print(_plan_table(plans))
-        _more(len(result.plans) - len(plans), "plans")
+        _more(len(result.plans) - len(plans), "plans in other quantizations")
     else:
         console.print("[bold]No R1 fits this machine.[/]")
-    if result.rejections:
-        rejections = result.rejections if everything else result.rejections[:SHOWN_REJECTIONS]
+    planned = {plan.variant for plan in result.plans}
+    rejections = result.rejections if everything else _best_of_each(result.rejections, leaving_out=planned)
+    if rejections:
         console.print("\nNot possible, the nearest first:")
         for rejection in rejections:
             console.print(f"  {escape(_rejection(rejection))}")
-        _more(len(result.rejections) - len(rejections), "reasons")
+    _more(len(result.rejections) - len(rejections), "reasons")
+
+
+def _best_of_each(items: tuple[_Judged, ...], *, leaving_out: Collection[str] = ()) -> tuple[_Judged, ...]:
+    """The first of each variant: both lists have their best first."""
+    best: dict[str, _Judged] = {}
+    for item in items:
+        if item.variant not in leaving_out:
+            best.setdefault(item.variant, item)
+    return tuple(best.values())
 
 
 def _plan_table(plans: tuple[FitPlan, ...]) -> Table:
-    columns = ("", "Model", "Quant", "Engine", "Cards", "Memory", "Seats x context", "Speed (expected)")
-    table = Table(*columns, box=None, header_style="bold")
+    engines = {plan.engine.value for plan in plans}
+    title = f"With {engines.pop()}:" if len(engines) == 1 else None
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0), title=title, title_justify="left")
+    columns = ("", "Model", "Quant", "Cards", "Memory", "Seats", "tok/s")
+    for name in columns if title else (*columns, "Engine"):
+        table.add_column(name, no_wrap=True, justify="right" if name in ("", "tok/s") else "left")
     for number, plan in enumerate(plans, start=1):
         largest = max(plan.memory, key=lambda memory: memory.total_bytes)
         speed = plan.decode_tokens_per_s
-        table.add_row(
+        cells = [
             str(number),
             plan.variant,
             plan.quantization,
-            plan.engine.value,
-            ", ".join(plan.devices) or "processor",
-            f"{size(largest.total_bytes)} of {size(largest.available_bytes)}",
+            _cards(plan.devices),
+            f"{largest.total_bytes / GIB:.1f}/{largest.available_bytes / GIB:.1f} GiB",
             f"{plan.seats} x {context(plan.context_tokens)}",
-            "-" if speed is None else f"{speed.low:.0f}-{speed.high:.0f} tok/s",
-        )
+            "-" if speed is None else f"{speed.low:.0f}-{speed.high:.0f}",
+        ]
+        table.add_row(*cells if title else (*cells, plan.engine.value))
     return table
+
+
+def _cards(devices: tuple[str, ...]) -> str:
+    """``0,1`` of one vendor's cards; the vendor is in the line above the table."""
+    return ",".join(device.partition(":")[2] for device in devices) or "processor"
 
 
 def _rejection(rejection: Rejection) -> str:
     line = f"{rejection.variant} {rejection.quantization}: {rejection.reason}"
     offer = rejection.counter_offer
     if offer is not None:
-        line += f" It fits with: r1box plan --seats {offer.seats} --context {offer.context_tokens}"
+        line += f" (r1box plan --seats {offer.seats} --context {offer.context_tokens})"
     return line
 
 

@@ -1,0 +1,23 @@
+"""Typed errors that only serving raises."""
+
+from __future__ import annotations
+
+from appliance.errors import AppError
+
+
+class ChatTemplateMissing(AppError):
+    """The model file carries no chat template; guessing one would feed the model a conversation it cannot read."""
+
+    code = "chat_template_missing"
+    http_status = 400
+    template = "The model '{model}' has no chat template, so it cannot hold a conversation."
+    hint_template = "Import a chat build of it (often named Instruct or Chat) whose file has tokenizer.chat_template."
+
+
+class ChatTemplateUnusable(AppError):
+    """The model's own template is broken, uses what the sandbox refuses, or works without end."""
+
+    code = "chat_template_unusable"
+    http_status = 500
+    template = "The chat template inside the model file cannot be used: {cause}."
+    hint_template = "The file is at fault, not the request: import another build of the model."

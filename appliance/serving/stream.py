@@ -1,0 +1,223 @@
+"""One chat answer as a stream of events, from the queue to its one ending."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import structlog
+
+from appliance.engine.base import Engine
+from appliance.engine.request import (
+    Finished,
+    FinishReason,
+    GenerationEvent,
+    GenerationRequest,
+)
+from appliance.errors import AppError, EngineLost, GenerationFailed
+from appliance.serving.admission import Ticket
+from appliance.serving.reasoning import ReasoningSplitter
+from appliance.serving.stop import StopFilter
+from appliance.serving.types import ChatEvent, ChatFinished, ContentDelta, Queued, ReasoningDelta, Usage
+
+_log = structlog.get_logger(__name__)
+
+ABORT_GRACE_S = 5.0
+"""How long the engine may take to confirm the end of a sequence that met a stop string."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatPlan:
+    """Everything ``ChatService.open`` has decided about an answer. ``opens_reasoning`` as in ``RenderedPrompt``."""
+
+    generation: GenerationRequest
+    splits_reasoning: bool
+    opens_reasoning: bool
+    stop: tuple[str, ...]
+
+
+class ChatStream:
+    """Async iterator of ``ChatEvent`` and async context manager; read by one task.
+
+    Events: any number of Queued, then ReasoningDelta and ContentDelta, then exactly one ChatFinished, also when the
+    engine dies. ``aclose`` (or a cancelled read, or leaving the ``async with``) aborts the engine's request and gives
+    the seat back once. It may be called from another task: a reader that waits then gets ChatFinished(ABORTED). The
+    seat is free before ChatFinished is seen.
+
+    ``find_engine`` is asked when the seat is there: after a wait it may be another one than at ``open``. It raises
+    ModelNotReady. ``background`` keeps the task that cleans up after a reader that was cancelled: cancellation must not
+    keep the engine from hearing of it.
+    """
+
+    def __init__(
+        self,
+        plan: ChatPlan,
+        ticket: Ticket,
+        find_engine: Callable[[], Engine],
+        background: set[asyncio.Task[None]],
+    ) -> None:
+        self._plan = plan
+        self._ticket = ticket
+        self._find_engine = find_engine
+        self._background = background
+        self._splitter = ReasoningSplitter(opened=plan.opens_reasoning, enabled=plan.splits_reasoning)
+        self._stop = StopFilter(plan.stop)
+        self._engine: Engine | None = None
+        self._tokens: AsyncIterator[GenerationEvent] | None = None
+        self._generated_tokens = 0
+        self._reading = False
+        self._teardown: asyncio.Task[None] | None = None
+        self._events = self._run()
+
+    @property
+    def request_id(self) -> str:
+        return self._plan.generation.request_id
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of the prompt as the model sees it."""
+        return len(self._plan.generation.prompt_tokens)
+
+    @property
+    def max_tokens(self) -> int:
+        """The most tokens the answer may have, thinking included."""
+        return self._plan.generation.max_tokens
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> ChatEvent:
+        self._reading = True
+        try:
+            return await anext(self._events)
+        except StopAsyncIteration:
+            raise
+        except BaseException:  # above all the reader's own cancellation: the seat must not stay taken
+            self._start_teardown()
+            raise
+        finally:
+            self._reading = False
+
+    async def aclose(self) -> None:
+        """End the answer and wait until the engine has let go of it. Idempotent."""
+        await asyncio.shield(self._start_teardown())
+
+    def _start_teardown(self) -> asyncio.Task[None]:
+        if self._teardown is None:
+            self._teardown = asyncio.get_running_loop().create_task(self._tear_down())
+            self._background.add(self._teardown)
+            self._teardown.add_done_callback(self._background.discard)
+        return self._teardown
+
+    async def _tear_down(self) -> None:
+        try:
+            if self._engine is not None:
+                await self._engine.abort(self.request_id)
+            if not self._reading:  # a reader in another task sees the engine's own end instead
+                await self._events.aclose()
+                await self._close_tokens()
+        except Exception:  # noqa: BLE001 - top of the clean-up task
+            _log.exception("engine_abort_failed", request_id=self.request_id)
+        finally:
+            self._let_go()
+
+    async def _close_tokens(self) -> None:
+        if isinstance(self._tokens, AsyncGenerator):
+            await self._tokens.aclose()
+
+    def _let_go(self) -> None:
+        self._engine = None
+        self._ticket.release()
+
+    async def _run(self) -> AsyncGenerator[ChatEvent, None]:
+        """1. wait for the seat, 2. generate, 3. end: give the seat back, then say so."""
+        position = self._ticket.position
+        while position > 0:
+            yield Queued(position)
+            position = await self._ticket.moved_from(position)
+        finished = Finished(reason=FinishReason.ABORTED)
+        if not self._ticket.released:
+            try:
+                engine = self._engine = self._find_engine()
+                tokens = self._tokens = engine.generate(self._plan.generation)
+                async for event in tokens:
+                    if isinstance(event, Finished):
+                        finished = event
+                        break
+                    self._generated_tokens += event.count
+                    for delta in self._clean(self._splitter.feed(event.text, event.count)):
+                        yield delta
+                    if self._stop.stop_string is not None:
+                        finished = await self._end_early(engine, tokens)
+                        break
+                else:
+                    finished = _failed(EngineLost())  # an engine that just stops talking
+                await self._close_tokens()
+            except AppError as error:
+                finished = _failed(error)
+            except Exception as error:  # noqa: BLE001 - top of a stream, which has exactly one ending
+                _log.exception("engine_stream_failed", request_id=self.request_id)
+                finished = _failed(GenerationFailed(cause=type(error).__name__))
+                self._start_teardown()  # the sequence may still be running
+        reasoning_open = self._splitter.in_reasoning
+        for delta in self._clean(self._splitter.finish()):
+            yield delta
+        if rest := self._stop.finish():
+            yield ContentDelta(rest)
+        self._let_go()
+        yield self._ending(finished, reasoning_open)
+
+    def _clean(self, deltas: Iterable[ReasoningDelta | ContentDelta]) -> Iterable[ReasoningDelta | ContentDelta]:
+        for delta in deltas:
+            if isinstance(delta, ReasoningDelta):
+                yield delta
+            elif text := self._stop.feed(delta.text):
+                yield ContentDelta(text)
+
+    async def _end_early(self, engine: Engine, tokens: AsyncIterator[GenerationEvent]) -> Finished:
+        """Abort at a stop string and read to the engine's own end, so that the seat is free when we say so."""
+        cached_tokens = 0
+        await engine.abort(self.request_id)
+        try:
+            async with asyncio.timeout(ABORT_GRACE_S):
+                async for event in tokens:
+                    if isinstance(event, Finished):
+                        cached_tokens = event.cached_tokens
+                        break
+        except TimeoutError:
+            _log.warning("engine_abort_not_confirmed", request_id=self.request_id, timeout_s=ABORT_GRACE_S)
+        return Finished(reason=FinishReason.STOP, cached_tokens=cached_tokens)
+
+    def _ending(self, finished: Finished, reasoning_open: bool) -> ChatFinished:
+        by_stop_string = self._stop.stop_string is not None
+        generated = self._generated_tokens
+        failed = finished.reason is FinishReason.ERROR
+        return ChatFinished(
+            reason=FinishReason.STOP if by_stop_string and not failed else finished.reason,
+            usage=Usage(
+                prompt_tokens=self.prompt_tokens,
+                # The engine also counts tokens without text, such as the end token; after a stop string what it had
+                # already made beyond the stop is not the client's.
+                completion_tokens=generated if by_stop_string else max(generated, finished.completion_tokens),
+                reasoning_tokens=self._splitter.reasoning_tokens,
+                cached_tokens=finished.cached_tokens,
+            ),
+            error=(finished.error or EngineLost()) if failed else None,
+            stop_string=self._stop.stop_string,
+            reasoning_open=reasoning_open,
+        )
+
+
+def _failed(error: Exception) -> Finished:
+    return Finished(reason=FinishReason.ERROR, error=error)

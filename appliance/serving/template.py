@@ -1,0 +1,183 @@
+"""The model's own chat template: messages in, prompt segments out.
+
+Templates follow Hugging Face's dialect (``apply_chat_template``): trimmed blocks, loop controls, ``raise_exception``,
+``strftime_now``, ``tojson`` without HTML escapes. They run metered (``sandbox``) and a client's text is fenced
+(``fence``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from jinja2.exceptions import SecurityError, TemplateAssertionError, TemplateError, TemplateSyntaxError
+
+from appliance.engine.request import TextSegment
+from appliance.errors import InvalidRequest
+from appliance.serving.errors import ChatTemplateUnusable
+from appliance.serving.fence import ControlTokens, Fence
+from appliance.serving.meter import RenderLimitExceeded, RenderMeter
+from appliance.serving.reasoning import THINK_OPEN
+from appliance.serving.sandbox import ChatTemplateEnvironment
+from appliance.serving.types import ChatMessage
+
+MAX_TEMPLATE_CHARS = 131_072  # the longest known ones have some 30,000
+MAX_CPU_S = 2.0
+_BASE_STEPS, _STEPS_PER_MESSAGE = 500_000, 1_000
+_BASE_CHARS, _CHARS_PER_INPUT_CHAR = 16_000_000, 32
+_MAX_REASON_CHARS = 500
+_MAX_DATE_FORMAT_CHARS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RenderedPrompt:
+    """A prompt to tokenise. ``add_bos`` is False when the template wrote the BOS itself; otherwise the tokenizer does
+    as the model's own setting says. ``opens_reasoning``: it ends with ``<think>``, so the model starts in its thought.
+    """
+
+    segments: tuple[TextSegment, ...]
+    add_bos: bool
+    opens_reasoning: bool
+
+
+class _Raised(Exception):
+    """The template called ``raise_exception``."""
+
+
+class ChatTemplate:
+    """One compiled template. Rendering keeps no state, so one object serves any number of threads.
+
+    Raises ChatTemplateUnusable when ``source`` cannot be compiled. Compiling and rendering may take up to
+    ``MAX_CPU_S``: call them in a worker thread.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        control_tokens: frozenset[str] = frozenset(),
+        bos_token: str | None = None,
+        eos_token: str | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
+    ) -> None:
+        if len(source) > MAX_TEMPLATE_CHARS:
+            raise _unusable(f"it has more than {MAX_TEMPLATE_CHARS:,} characters")
+        self.source = source
+        self._bos_token = bos_token
+        self._eos_token = eos_token
+        self._now = now
+        self._environment = ChatTemplateEnvironment(
+            {"raise_exception": _raise_exception, "strftime_now": self._strftime_now}
+        )
+        try:
+            self._template = self._environment.from_string(source)
+            self._control_tokens = ControlTokens(control_tokens)
+        except (TemplateSyntaxError, TemplateAssertionError) as error:
+            raise _unusable(f"line {error.lineno}: {error.message}") from error
+        except (TemplateError, SyntaxError, RecursionError, MemoryError, ValueError, OverflowError) as error:
+            raise _unusable(str(error) or type(error).__name__) from error
+
+    def render(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool = True) -> RenderedPrompt:
+        """The prompt for ``messages``.
+
+        Raises InvalidRequest when the template refuses them (with its own words) or cannot cope with them, and
+        ChatTemplateUnusable when it exceeds its bounds.
+        """
+        fence = Fence(self._control_tokens)
+        text = self._render(messages, fence.guard, add_generation_prompt)
+        segments = tuple(fence.segments(text))
+        if not segments:
+            raise InvalidRequest("The model's chat template makes an empty prompt of these messages.", param="messages")
+        first, last = segments[0], segments[-1]
+        writes_bos = bool(self._bos_token) and first.trusted and first.text.startswith(self._bos_token or "")
+        return RenderedPrompt(
+            segments=segments,
+            add_bos=not writes_bos,
+            opens_reasoning=last.trusted and last.text.rstrip().endswith(THINK_OPEN),
+        )
+
+    def render_unfenced(self, messages: Sequence[ChatMessage]) -> str:
+        """The prompt's text without looking for forged tokens: quick for huge messages, only good for measuring."""
+        return self._render(messages, lambda text: text, add_generation_prompt=True)
+
+    def _render(self, messages: Sequence[ChatMessage], guard: Callable[[str], str], add_generation_prompt: bool) -> str:
+        size = sum(_chars(message) for message in messages)
+        variables = {
+            "messages": [self._message(message, guard) for message in messages],
+            "tools": None,
+            "documents": None,
+            "add_generation_prompt": add_generation_prompt,
+            "bos_token": self._bos_token or "",
+            "eos_token": self._eos_token or "",
+        }
+        meter = RenderMeter(
+            max_steps=_BASE_STEPS + _STEPS_PER_MESSAGE * len(messages) + size,
+            max_chars=_BASE_CHARS + _CHARS_PER_INPUT_CHAR * size,
+            max_cpu_s=MAX_CPU_S,
+        )
+        try:
+            return self._environment.render_metered(self._template, variables, meter)
+        except _Raised as refusal:
+            raise InvalidRequest(
+                f"The model's chat template refuses these messages: {_one_line(str(refusal))}", param="messages"
+            ) from refusal
+        except (RenderLimitExceeded, SecurityError, OverflowError) as error:
+            raise _unusable(str(error)) from error
+        except (RecursionError, MemoryError) as error:
+            raise _unusable("it never comes to an end") from error
+        except (TemplateError, TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+            raise InvalidRequest(
+                f"The model's chat template cannot be filled with these messages: {_one_line(str(error))}",
+                param="messages",
+            ) from error
+
+    def _message(self, message: ChatMessage, guard: Callable[[str], str]) -> dict[str, Any]:
+        role = message.role
+        if role == "developer" and "developer" not in self.source:
+            role = "system"  # OpenAI's newer name for it
+        # As OpenAI and Hugging Face have it, a turn of calls alone has no content; R1's template looks for None.
+        content = None if message.tool_calls and not message.content else guard(message.content)
+        fields: dict[str, Any] = {"role": role, "content": content}
+        if message.reasoning is not None:
+            fields["reasoning_content"] = guard(message.reasoning)
+        if message.tool_calls:
+            fields["tool_calls"] = [
+                {
+                    "id": guard(call.id),
+                    "type": "function",
+                    "function": {"name": guard(call.name), "arguments": guard(call.arguments)},
+                }
+                for call in message.tool_calls
+            ]
+        if message.tool_call_id is not None:
+            fields["tool_call_id"] = guard(message.tool_call_id)
+        if message.name is not None:
+            fields["name"] = guard(message.name)
+        return fields
+
+    def _strftime_now(self, date_format: str) -> str:
+        # glibc pads to any width ("%1000000000d"), so widths and flags are refused.
+        if len(date_format) > _MAX_DATE_FORMAT_CHARS or re.search(r"%[^A-Za-z%-]", date_format):
+            raise SecurityError("strftime_now takes plain formats only")
+        return self._now().strftime(date_format)
+
+
+def _raise_exception(message: str) -> None:
+    raise _Raised(message)
+
+
+def _unusable(cause: str) -> ChatTemplateUnusable:
+    return ChatTemplateUnusable(cause=_one_line(cause).rstrip("."))
+
+
+def _chars(message: ChatMessage) -> int:
+    calls = sum(len(call.name) + len(call.arguments) for call in message.tool_calls or ())
+    return len(message.content) + len(message.reasoning or "") + calls
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _MAX_REASON_CHARS else line[:_MAX_REASON_CHARS] + " ..."

@@ -1,0 +1,147 @@
+"""Values of a chat: what a protocol module asks for and what it gets back. No behaviour here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from appliance.engine.request import FinishReason, SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A call the model asked for in an earlier turn. ``arguments`` is JSON text, as OpenAI's clients send it."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatMessage:
+    """One turn. ``reasoning`` is what a client sent back of an earlier turn's thought; it is never an error."""
+
+    role: str
+    content: str
+    reasoning: str | None = None
+    tool_calls: tuple[ToolCall, ...] | None = None
+    tool_call_id: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingOverrides:
+    """What the client set of ``SamplingParams``; ``None`` takes the model's profile."""
+
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repeat_penalty: float | None = None
+    seed: int | None = None
+    logit_bias: tuple[tuple[int, float], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatRequest:
+    """One answer wanted. ``max_tokens`` ``None`` means as long as the profile and the seat allow.
+
+    ``request_id`` is unique among the requests of this process; the engine knows the sequence by it.
+    """
+
+    request_id: str
+    model: str
+    messages: tuple[ChatMessage, ...]
+    max_tokens: int | None = None
+    sampling: SamplingOverrides = field(default_factory=SamplingOverrides)
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one request. ``reasoning_tokens`` are among ``completion_tokens``, ``cached_tokens`` in the prompt."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    reasoning_tokens: int = 0
+    cached_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Queued:
+    """The request waits for a seat; ``position`` 1 is next. Sent first and again whenever the position changes."""
+
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReasoningDelta:
+    """More of the thought; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ContentDelta:
+    """More of the answer; never empty."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChatFinished:
+    """The one ending of a stream that is read to its end.
+
+    ``error`` is set exactly when ``reason`` is ERROR. ``stop_string`` is the client's stop string that was met.
+    ``reasoning_open`` says that the answer never began: the thought was still going on.
+    """
+
+    reason: FinishReason
+    usage: Usage
+    error: Exception | None = None
+    stop_string: str | None = None
+    reasoning_open: bool = False
+
+
+ChatEvent = Queued | ReasoningDelta | ContentDelta | ChatFinished
+
+
+class ProfileName(StrEnum):
+    """Which contract a model is held to."""
+
+    R1 = "r1"
+    R1_0528 = "r1-0528"
+    PLAIN = "plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelProfile:
+    """How a model wants to be asked. ``splits_reasoning``: its output has ``<think>``; ``strips_history``: earlier
+    thoughts do not go back into the prompt; ``answer_tokens``: the most one answer takes when the client sets nothing
+    (thinking included), ``None`` for whatever the seat has left."""
+
+    name: ProfileName
+    sampling: SamplingParams
+    splits_reasoning: bool
+    strips_history: bool
+    answer_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """A model that chat can be asked for, read from its file's header by the daemon.
+
+    ``created_at`` is in unix seconds. ``control_tokens`` are the texts of the vocabulary's CONTROL and USER_DEFINED
+    tokens (GGUF token types 3 and 4): a client's text must not forge any of them.
+    """
+
+    id: str
+    name: str
+    created_at: int
+    chat_template: str | None
+    bos_token: str | None
+    eos_token: str | None
+    control_tokens: frozenset[str]
+    profile: ModelProfile
