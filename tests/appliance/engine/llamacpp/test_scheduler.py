@@ -174,9 +174,7 @@ def test_an_aborted_waiting_sequence_ends_without_ever_running() -> None:
     step(subject)
     subject.abort("b")
     events = subject.take_aborted()
-    assert [(event.request_id, event.finish, event.completion_tokens) for event in events] == [
-        ("b", Finish.ABORTED, 0)
-    ]
+    assert [(event.request_id, event.finish, event.completion_tokens) for event in events] == [("b", Finish.ABORTED, 0)]
 
 
 def test_what_can_never_run_is_refused_with_the_reason() -> None:
