@@ -26,6 +26,7 @@ from appliance.engine.base import EngineInfo, EngineStatus
 from appliance.engine.factory import create_engine
 from appliance.engine.manager import EngineManager
 from appliance.errors import PortInUse
+from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.model_setup import ModelSetup, set_up
 from appliance.paths import prepare_state
 from appliance.security.keys import KeyRepository
@@ -123,6 +124,7 @@ class Daemon:
                 models=self._served,
                 manager=self._manager,
                 keys=self._foundation.keys,
+                metrics=Metrics(ServingCollector(self._manager, self._admission.stats)),
                 version=version("r1box"),
                 max_request_bytes=self._settings.max_request_bytes,
             )

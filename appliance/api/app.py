@@ -13,6 +13,7 @@ from appliance.api.auth import KeyVerifier, RequireKey
 from appliance.api.context import BodyLimit, RequestContext
 from appliance.api.errors import install_error_handlers
 from appliance.api.health import StatusSource, health_router
+from appliance.api.metrics import MetricsSource, metrics_router
 from appliance.api.openai.chat import chat_router
 from appliance.api.openai.models import models_router
 from appliance.api.openapi import openapi_router
@@ -31,6 +32,7 @@ class ApiServices:
     models: Mapping[str, ServedModel]
     manager: StatusSource
     keys: KeyVerifier
+    metrics: MetricsSource
     version: str
     max_request_bytes: int
     web_folder: Path = WEB_FOLDER
@@ -59,6 +61,7 @@ def create_app(services: ApiServices) -> ASGIApp:
     openai.include_router(models_router(services.models, services.manager))
     private.include_router(openai)
     private.include_router(openapi_router(app))
+    private.include_router(metrics_router(services.metrics))
 
     app.include_router(health_router(services.manager))
     app.include_router(private)

@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from appliance.api.app import ApiServices, create_app
 from appliance.engine.base import Engine, EngineInfo, EngineStatus
 from appliance.errors import ModelNotReady
+from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.security.keys import KeyRepository
 from appliance.serving.admission import Admission
 from appliance.serving.chat import ChatService
@@ -92,6 +93,7 @@ def make_box(folder: Path) -> Box:
             models=models,
             manager=manager,
             keys=keys,
+            metrics=Metrics(ServingCollector(manager, admission.stats)),
             version="1.2.3",
             max_request_bytes=MAX_REQUEST_BYTES,
             web_folder=web,

@@ -1,0 +1,27 @@
+"""``/metrics`` for Prometheus, behind a key like everything that tells who uses the box and how much."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+
+class MetricsSource(Protocol):
+    """What ``appliance.metrics.serving.Metrics`` gives."""
+
+    content_type: str
+
+    def text(self) -> bytes: ...
+
+
+def metrics_router(metrics: MetricsSource) -> APIRouter:
+    """The one route."""
+    router = APIRouter(tags=["metrics"])
+
+    @router.get("/metrics")
+    async def read() -> Response:
+        return Response(metrics.text(), media_type=metrics.content_type, headers={"Cache-Control": "no-store"})
+
+    return router

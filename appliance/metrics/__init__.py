@@ -1,0 +1,1 @@
+"""What monitoring systems read: Prometheus gauges and counters with units in their names."""
