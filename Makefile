@@ -1,0 +1,65 @@
+# R1 Box. A fresh clone needs python3 (3.11 or newer), python3-venv, gcc, g++ and make; everything else comes into .venv.
+# Arguments: make run ARGS="--port 9000", make test ARGS="-k scheduler", make setup LEVEL=run (without the tests' extras),
+# make lock UPGRADE=--upgrade.
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+LEVEL ?= dev
+UPGRADE ?=
+
+BIN := $(VENV)/bin
+BOOTSTRAP := $(PYTHON) -m installer.bootstrap --venv $(VENV)
+CODE := appliance drivers models tui installer tests
+COMPILE := UV_LOCK_TIMEOUT=10800 $(BIN)/uv pip compile --quiet $(UPGRADE) --generate-hashes --no-annotate --no-emit-index-url \
+	--no-emit-find-links --python-version 3.11 --universal --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help run setup test lint format bench lock clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run:  ## set up if needed, then serve the demo model; ARGS goes to r1box serve
+	@$(BOOTSTRAP) run
+	@exec $(BIN)/r1box serve --demo --first-key $(ARGS)
+
+setup:  ## .venv with the project and every extra that the tests use
+	@$(BOOTSTRAP) $(LEVEL)
+	@echo "Ready: $(BIN)/r1box --help"
+
+test: lint  ## set up if needed, then every check and every test; ARGS goes to pytest
+	@echo "== pytest"
+	@$(BIN)/python -m pytest -m "not bench" $(ARGS)
+
+lint:  ## formatting, lint, types and import layers
+	@$(BOOTSTRAP) dev
+	@echo "== ruff check"
+	@$(BIN)/ruff check $(CODE)
+	@echo "== ruff format --check"
+	@$(BIN)/ruff format --check $(CODE)
+	@echo "== mypy"
+	@$(BIN)/mypy
+	@echo "== import-linter"
+	@$(BIN)/lint-imports --no-cache --no-logo
+
+format:  ## put the code into its form and mend what ruff can mend
+	@$(BOOTSTRAP) dev
+	@$(BIN)/ruff check --fix-only $(CODE)
+	@$(BIN)/ruff format $(CODE)
+
+bench:  ## print the benchmarks' figures for this machine (minutes; leave the machine alone meanwhile)
+	@$(BOOTSTRAP) dev
+	@$(BIN)/python -m pytest tests/bench -m bench -s --timeout 1800 $(ARGS)
+
+lock:  ## pin requirements/*.txt anew from pyproject.toml and requirements/*.in
+	@$(BOOTSTRAP) dev
+	$(COMPILE) pyproject.toml -o requirements/run.txt
+	$(COMPILE) pyproject.toml --extra dev -o requirements/dev.txt
+	$(COMPILE) --no-deps requirements/demo.in -o requirements/demo.txt
+	$(COMPILE) requirements/build.in -o requirements/build.txt
+	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
+
+clean:  ## remove the environment, caches and built packages; uv's cache of built wheels stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

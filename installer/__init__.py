@@ -1,0 +1,1 @@
+"""Puts R1 Box onto machines: `bootstrap` makes the environment of a source tree."""

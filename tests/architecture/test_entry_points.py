@@ -1,0 +1,86 @@
+"""Commands that other files name exist: console scripts, the unit's ExecStart, CI's make test."""
+
+from __future__ import annotations
+
+import configparser
+import importlib
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.tree import ROOT
+
+
+def scripts() -> dict[str, str]:
+    found: dict[str, str] = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
+    return found
+
+
+def unit() -> configparser.ConfigParser:
+    """The unit; of a key that stands there several times the last is kept, enough for what is asked here."""
+    parser = configparser.ConfigParser(strict=False, interpolation=None, delimiters=("=",), comment_prefixes=("#",))
+    parser.optionxform = str  # type: ignore[method-assign,assignment]  # systemd's names have capitals
+    parser.read(ROOT / "systemd" / "r1box.service", encoding="utf-8")
+    return parser
+
+
+@pytest.mark.parametrize("name", sorted(scripts()))
+def test_console_scripts_lead_somewhere(name: str) -> None:
+    module, _, function = scripts()[name].partition(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_the_units_command_is_one_that_the_command_line_knows(tmp_path: Path) -> None:
+    program, command, *arguments = shlex.split(unit()["Service"]["ExecStart"])
+    assert Path(program).name in scripts()
+    done = subprocess.run(
+        [sys.executable, "-m", "appliance", command, "--help"],
+        cwd=ROOT,
+        env={**os.environ, "HOME": str(tmp_path), "COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    known = set(re.findall(r"--[a-z][a-z-]*", done.stdout))
+    assert {argument.partition("=")[0] for argument in arguments if argument.startswith("--")} - known == set()
+
+
+def test_the_unit_runs_without_rights() -> None:
+    service = unit()["Service"]
+    assert service["User"] == "r1box"
+    assert service["NoNewPrivileges"] == "yes"
+    assert service["ProtectSystem"] == "strict"
+    assert service["CapabilityBoundingSet"] == ""
+    assert service["StateDirectory"] == "r1box"
+
+
+def test_the_units_variables_are_settings() -> None:
+    from appliance.settings import ENVIRONMENT_PREFIX, Settings
+
+    assignments = shlex.split(unit()["Service"]["Environment"])
+    named = [item.partition("=")[0] for item in assignments if item.startswith(ENVIRONMENT_PREFIX)]
+    assert named
+    assert [name for name in named if name.removeprefix(ENVIRONMENT_PREFIX).lower() not in Settings.model_fields] == []
+
+
+def test_ci_runs_the_tests() -> None:
+    script = ROOT / ".ci" / "run"
+    lines = script.read_text(encoding="utf-8").splitlines()
+    assert os.access(script, os.X_OK)
+    assert "set -euo pipefail" in lines
+    assert lines[-1] == "make test"
+
+
+def test_the_console_says_what_to_use_until_it_is_built(capsys: pytest.CaptureFixture[str]) -> None:
+    from tui.app import main
+
+    assert main() == 2
+    assert "r1box" in capsys.readouterr().err

@@ -1,0 +1,1 @@
+"""The installer, tested on values and on real child processes."""

@@ -1,0 +1,61 @@
+"""The argument vectors: everything with hashes, in this environment alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from installer.bootstrap import steps
+
+TREE = steps.Tree(Path("/src"), Path("/src/.venv"))
+
+
+def test_nothing_is_installed_without_hashes() -> None:
+    assert "--require-hashes" in steps.install_uv(TREE)
+    packages = steps.install_packages(TREE, "run", (), "k", rebuild=False)
+    assert "--require-hashes" in packages
+    for argv in (packages, steps.install_project(TREE, ())):
+        assert "--require-build-hashes" in argv
+        assert argv[argv.index("--build-constraints") + 1] == "/src/requirements/build.txt"
+
+
+def test_everything_goes_into_this_environment() -> None:
+    for argv in (steps.install_packages(TREE, "dev", (), "k", rebuild=True), steps.install_project(TREE, ())):
+        assert argv[0] == "/src/.venv/bin/uv"
+        assert argv[argv.index("--python") + 1] == "/src/.venv/bin/python"
+
+
+@pytest.mark.parametrize("level", ["run", "dev"])
+def test_packages_are_one_level_the_demo_and_uv(level: str) -> None:
+    argv = steps.install_packages(TREE, level, ("--no-index",), "k", rebuild=False)
+    assert argv[-3:] == [f"/src/requirements/{name}.txt" for name in (level, "demo", "bootstrap")]
+    assert "--no-index" in argv
+
+
+def test_the_native_build_is_kept_apart_by_its_key() -> None:
+    argv = steps.install_packages(TREE, "run", (), "abc123", rebuild=True)
+    setting = argv[argv.index("--config-settings-package") + 1]
+    assert setting == "llama-cpp-python:cmake.define.R1BOX_BUILD_KEY=abc123"
+    assert argv[argv.index("--reinstall-package") + 1] == "llama-cpp-python"
+    assert "--reinstall-package" not in steps.install_packages(TREE, "run", (), "abc123", rebuild=False)
+
+
+def test_the_project_is_installed_in_place_without_asking_for_its_dependencies() -> None:
+    argv = steps.install_project(TREE, ())
+    assert argv[-3:] == ["--no-deps", "--editable", "/src"]
+
+
+def test_the_build_key_follows_what_shapes_the_build() -> None:
+    plain = steps.build_key({"HOME": "/home/r1box", "CMAKE_ARGS": " "}, "avx2 fma")
+    assert plain == steps.build_key({}, "avx2 fma")
+    cuda = steps.build_key({"CMAKE_ARGS": "-DGGML_CUDA=on"}, "avx2 fma")
+    other_processor = steps.build_key({}, "avx2 avx512f fma")
+    other_compiler = steps.build_key({"CC": "clang"}, "avx2 fma")
+    assert len({plain, cuda, other_processor, other_compiler}) == 4
+
+
+def test_pinned_files_are_there() -> None:
+    root = Path(__file__).resolve().parents[3]
+    tree = steps.Tree(root, root / ".venv")
+    assert [path for path in tree.pinned_files() if not path.is_file()] == []

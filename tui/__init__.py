@@ -1,0 +1,1 @@
+"""The operator's console: an HTTP client of the daemon."""
