@@ -15,10 +15,10 @@ COMPILE := UV_LOCK_TIMEOUT=10800 $(BIN)/uv pip compile --quiet $(UPGRADE) --gene
 	--no-emit-find-links --python-version 3.11 --universal --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test lint format bench lock clean
+.PHONY: help run setup test test-page lint format bench lock clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run:  ## set up if needed, then serve the demo model; ARGS goes to r1box serve
 	@$(BOOTSTRAP) run
@@ -31,6 +31,11 @@ setup:  ## .venv with the project and every extra that the tests use
 test: lint  ## set up if needed, then every check and every test; ARGS goes to pytest
 	@echo "== pytest"
 	@$(BIN)/python -m pytest -m "not bench" $(ARGS)
+
+test-page:  ## the chat page in Chromium; needs chromium and node on the machine
+	@$(BOOTSTRAP) dev
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/page.txt
+	@$(BIN)/python -m pytest tests/page $(ARGS)
 
 lint:  ## formatting, lint, types and import layers
 	@$(BOOTSTRAP) dev
@@ -59,6 +64,7 @@ lock:  ## pin requirements/*.txt anew from pyproject.toml and requirements/*.in
 	$(COMPILE) --no-deps requirements/demo.in -o requirements/demo.txt
 	$(COMPILE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
+	$(COMPILE) requirements/page.in -o requirements/page.txt
 
 clean:  ## remove the environment, caches and built packages; uv's cache of built wheels stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

@@ -92,11 +92,15 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
 
 
 def visible_devices(plan: FitPlan, devices: tuple[Device, ...]) -> Mapping[str, str]:
-    """Environment that shows the engine exactly the plan's devices, in the plan's order."""
-    if not plan.devices:
-        return {}
+    """Environment that shows the engine exactly the plan's devices, in the plan's order.
+
+    Empty (all devices are seen) for a plan on the processor, and when a driver did not tell a device's index: a wrong
+    index would be worse than a device too many.
+    """
     by_key = {device.key: device for device in devices}
     chosen = [by_key[key] for key in plan.devices]
+    if not chosen or any(device.index is None for device in chosen):
+        return {}
     indices = ",".join(str(device.index) for device in chosen)
     if chosen[0].vendor is Vendor.NVIDIA:
         # CUDA numbers cards by speed unless told to count as the driver (and our probe) does.

@@ -13,8 +13,8 @@ from starlette.responses import Response
 WEB_FOLDER = Path(__file__).parent / "web"
 
 CONTENT_SECURITY_POLICY = (
-    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
-    "frame-ancestors 'none'"
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
 
 # Own table: the mimetypes module asks files of the operating system, which differ.
@@ -75,7 +75,6 @@ def _endpoint(page: Page) -> Callable[[Request], Awaitable[Response]]:
         "Cache-Control": "no-cache",
         "ETag": page.etag,
         "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-        "Cross-Origin-Opener-Policy": "same-origin",
     }
 
     async def serve(request: Request) -> Response:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from drivers.types import HardwareSnapshot, Vendor
     from models.types import FitPlan, PlanResult, Rejection
 
+MOST_NAMED_CARDS = 2
 _Judged = TypeVar("_Judged", "FitPlan", "Rejection")
 
 
@@ -98,7 +99,9 @@ def _plan_table(plans: tuple[FitPlan, ...]) -> Table:
 
 
 def _cards(devices: tuple[str, ...]) -> str:
-    """``0,1`` of one vendor's cards; the vendor is in the line above the table."""
+    """``0,1`` of one vendor's cards, or how many; the vendor is in the line above the table."""
+    if len(devices) > MOST_NAMED_CARDS:
+        return f"{len(devices)} devices"
     return ",".join(device.partition(":")[2] for device in devices) or "processor"
 
 

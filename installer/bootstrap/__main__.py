@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NoReturn
 
-from installer.bootstrap import build_log, checks, child, index_settings, stamp, steps
+from installer.bootstrap import build_log, checks, child, compilers, index_settings, stamp, steps
 from installer.bootstrap.progress import Progress
 
 _STEPS = 5
@@ -77,11 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _wanted(tree: steps.Tree, level: str) -> stamp.Stamp:
+    features = checks.processor_features()
     return stamp.Stamp(
         form=stamp.FORM,
         level=level,
         requirements=stamp.fingerprint(tree.pinned_files()),
-        build=steps.build_key(os.environ, checks.processor_features()),
+        build=steps.build_key(compilers.with_safe_flags(os.environ, features), features),
         python=platform.python_version(),
         root=str(tree.root),
     )
@@ -114,7 +115,7 @@ def _set_up(tree: steps.Tree, wanted: stamp.Stamp, found: stamp.Stamp | None) ->
         with log_path.open("wb") as log:
             cores = len(os.sched_getaffinity(0))
             jobs = checks.build_jobs(cores, checks.available_memory_bytes())
-            environ = _environment(os.environ, jobs)
+            environ = _environment(compilers.with_safe_flags(os.environ, checks.processor_features()), jobs)
             print(f"Setting up R1 Box in {tree.venv} (log: {log_path})", flush=True)
             _steps(Setup(tree, wanted, found, environ, jobs, progress, log))
         stamp.write(tree.venv, wanted)
@@ -147,8 +148,9 @@ def _steps(setup: Setup) -> None:
 
     with_index = dataclasses.replace(setup, environ={**setup.environ, **settings.environ})
     progress.begin("packages")
-    rebuild = setup.found is None or setup.found.build != setup.wanted.build
-    argv = steps.install_packages(tree, setup.wanted.level, settings.flags, setup.wanted.build, rebuild)
+    if setup.found is None or setup.found.build != setup.wanted.build:
+        _child(with_index, steps.remove_native(tree), _STEP_TIMEOUT_S)
+    argv = steps.install_packages(tree, setup.wanted.level, settings.flags, setup.wanted.build)
     _child(with_index, argv, _INSTALL_TIMEOUT_S)
     progress.end()
 

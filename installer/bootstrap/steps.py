@@ -73,15 +73,18 @@ def _uv_pip(tree: Tree, command: str, flags: tuple[str, ...]) -> list[str]:
     return [*uv, "--python", str(tree.python), *hashes, *flags]
 
 
-def install_packages(tree: Tree, level: str, flags: tuple[str, ...], key: str, rebuild: bool) -> list[str]:
-    """Make the environment hold exactly the pinned packages of `level` and the demo model, nothing else.
+def remove_native(tree: Tree) -> list[str]:
+    """Take the native package out, so that the next step puts in the one with the right key.
 
-    `rebuild`: take the native package anew, since it is not known to have been built with `key`.
+    Not `--reinstall-package`: that makes uv forget the wheels it has built, and every new clone would compile again.
     """
+    return [str(tree.uv), "--color", "never", "pip", "uninstall", "--python", str(tree.python), NATIVE_PACKAGE]
+
+
+def install_packages(tree: Tree, level: str, flags: tuple[str, ...], key: str) -> list[str]:
+    """Make the environment hold exactly the pinned packages of `level` and the demo model, nothing else."""
     argv = [*_uv_pip(tree, "sync", flags), "--require-hashes"]
     argv += ["--config-settings-package", f"{NATIVE_PACKAGE}:cmake.define.R1BOX_BUILD_KEY={key}"]
-    if rebuild:
-        argv += ["--reinstall-package", NATIVE_PACKAGE]
     return [*argv, *(str(tree.requirements(name)) for name in (level, "demo", "bootstrap"))]
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from installer.bootstrap import __main__ as program
-from installer.bootstrap import checks, stamp, steps
+from installer.bootstrap import checks, compilers, stamp, steps
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -45,11 +45,12 @@ def test_nothing_to_do_says_nothing_and_changes_nothing(
     for name in ("python", "r1box"):
         (venv / "bin" / name).touch()
     tree = steps.Tree(ROOT, venv)
+    features = checks.processor_features()
     made = stamp.Stamp(
         form=stamp.FORM,
         level="dev",
         requirements=stamp.fingerprint(tree.pinned_files()),
-        build=steps.build_key(os.environ, checks.processor_features()),
+        build=steps.build_key(compilers.with_safe_flags(os.environ, features), features),
         python=platform.python_version(),
         root=str(ROOT),
     )

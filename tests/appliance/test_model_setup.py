@@ -1,0 +1,104 @@
+"""From a stored model to engine and chat: what is decided, with real headers and described machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from appliance.model_setup import MOST_SEATS, TooManySeats, set_up, visible_devices
+from appliance.serving.types import ProfileName
+from appliance.settings import Settings, load_settings
+from drivers.types import Device, HardwareSnapshot, Health, Host, Vendor
+from models.importer import import_gguf
+from models.model_store import ModelStore
+from models.types import InstalledModel
+
+TINY_R1 = Path(__file__).parents[1] / "fixtures" / "tiny_r1" / "gguf" / "Tiny-R1-Q8_0.gguf"
+GIB = 1024**3
+HOST = Host(cpu_cores=6, memory_total_bytes=32 * GIB, memory_available_bytes=30 * GIB)
+
+
+def card(vendor: Vendor, index: int | None, name: str, chip: str) -> Device:
+    return Device(
+        vendor=vendor,
+        index=index,
+        name=name,
+        chip=chip,
+        card_id=index,
+        chip_id=0 if vendor is Vendor.ASCEND else None,
+        memory_total_bytes=24 * GIB,
+        memory_free_bytes=23 * GIB,
+        compute_capability="8.9" if vendor is Vendor.NVIDIA else None,
+        health=Health.OK,
+    )
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> InstalledModel:
+    return import_gguf(ModelStore(tmp_path_factory.mktemp("store")), TINY_R1).model
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return load_settings({"state_dir": tmp_path, "models_dir": tmp_path})
+
+
+def test_on_a_machine_without_cards_it_runs_on_the_cores(installed: InstalledModel, settings: Settings) -> None:
+    setup = set_up(installed, HardwareSnapshot(HOST), settings)
+    assert (setup.engine.threads, setup.engine.gpu_layers, setup.engine.environment) == (6, 0, {})
+    assert setup.engine.model_path == installed.path
+    assert (setup.plan.devices, setup.plan.notes) == ((), ())
+
+
+def test_the_profile_and_the_visible_tags_come_from_the_file(installed: InstalledModel, settings: Settings) -> None:
+    setup = set_up(installed, HardwareSnapshot(HOST), settings)
+    assert setup.served.profile.name is ProfileName.R1
+    assert setup.served.bos_token == "<｜begin▁of▁sentence｜>"
+    assert {"<think>", "</think>", "<｜tool▁calls▁begin｜>"} <= set(setup.engine.visible_tokens)
+    assert "<｜User｜>" in setup.served.control_tokens
+    assert "<｜User｜>" not in setup.engine.visible_tokens
+
+
+def test_seats_context_and_threads_are_kept_when_given(installed: InstalledModel, settings: Settings) -> None:
+    asked = settings.model_copy(update={"seats": 3, "context_tokens": 1024, "threads": 2})
+    engine = set_up(installed, HardwareSnapshot(HOST), asked).engine
+    assert (engine.seats, engine.context_tokens, engine.threads) == (3, 1024, 2)
+
+
+def test_more_seats_than_the_engine_has_are_refused(installed: InstalledModel, settings: Settings) -> None:
+    asked = settings.model_copy(update={"seats": MOST_SEATS + 1})
+    with pytest.raises(TooManySeats, match=f"{MOST_SEATS} sequences"):
+        set_up(installed, HardwareSnapshot(HOST), asked)
+
+
+def test_cards_that_this_build_cannot_use_are_said_in_a_note(installed: InstalledModel, settings: Settings) -> None:
+    snapshot = HardwareSnapshot(HOST, (card(Vendor.NVIDIA, 0, "NVIDIA L4", "L4"),))
+    setup = set_up(installed, snapshot, settings)
+    assert setup.engine.gpu_layers == 0
+    assert "although the machine has cards" in setup.plan.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("vendor", "name", "chip", "expected"),
+    [
+        (Vendor.NVIDIA, "NVIDIA L4", "L4", {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": "0,2"}),
+        (Vendor.ASCEND, "910B3", "910B3", {"ASCEND_RT_VISIBLE_DEVICES": "0,2"}),
+    ],
+)
+def test_the_engine_sees_the_plans_devices_alone(
+    installed: InstalledModel, settings: Settings, vendor: Vendor, name: str, chip: str, expected: dict[str, str]
+) -> None:
+    from dataclasses import replace
+
+    devices = tuple(card(vendor, index, name, chip) for index in (0, 1, 2))
+    plan = replace(set_up(installed, HardwareSnapshot(HOST), settings).plan, devices=(devices[0].key, devices[2].key))
+    assert visible_devices(plan, devices) == expected
+
+
+def test_an_unknown_index_hides_nothing(installed: InstalledModel, settings: Settings) -> None:
+    from dataclasses import replace
+
+    device = card(Vendor.NVIDIA, None, "NVIDIA L4", "L4")
+    plan = replace(set_up(installed, HardwareSnapshot(HOST), settings).plan, devices=(device.key,))
+    assert visible_devices(plan, (device,)) == {}
