@@ -30,7 +30,7 @@ def main() -> None:
     except Exception as error:
         if not is_typed(error):
             raise
-        print_error(describe(error))
+        print_error(describe(error), log_tail=getattr(error, "log_tail", ()))
         sys.exit(EXIT_ERROR)
 
 

@@ -159,6 +159,7 @@ class EngineStartFailed(AppError):
     code = "engine_start_failed"
     http_status = 503
     template = "The model could not be loaded: {cause}"
+    hint_template = "docs/troubleshooting.md has the known causes; r1box models verify ID checks the file."
 
     def __init__(self, *, cause: str, log_tail: tuple[str, ...] = (), cause_code: str = "engine_start_failed") -> None:
         super().__init__(cause=cause)

@@ -71,10 +71,13 @@ def list_models(as_json: AsJson = False) -> None:
         table.add_row(
             mark, model.id, model.quantization, size(model.size_bytes), parameters, f"{model.context_length_trained:,}"
         )
-    stdout().print(table)
+    if listing.models:
+        stdout().print(table)
     for damaged in listing.damaged:
-        stderr().print(f"[yellow]damaged[/] {damaged.id}: {damaged.problem}. Remove it with: r1box models remove")
-    if default:
+        stderr().print(
+            f"[yellow]damaged[/] {damaged.id}: {damaged.problem}. Remove it with: r1box models remove {damaged.id}"
+        )
+    if default and listing.models:
         typer.echo("\n* is what 'r1box serve' loads.")
 
 

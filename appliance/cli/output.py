@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,9 +33,14 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
-def print_error(description: ErrorDescription) -> None:
-    """One plain line, and the next step under it."""
+LOG_LINES = 8
+
+
+def print_error(description: ErrorDescription, *, log_tail: Sequence[str] = ()) -> None:
+    """One plain line, and the next step under it. ``log_tail``: what an engine wrote last goes before them."""
     console = stderr()
+    for line in log_tail[-LOG_LINES:]:
+        console.print(f"[dim]  | {escape(line)}[/]")
     console.print(f"[bold red]Error:[/] {escape(description.message)}")
     if description.hint:
         console.print(f"  {escape(description.hint)}")
@@ -45,9 +50,10 @@ def size(size_bytes: int | None) -> str:
     """Bytes for people: ``43.2 GiB``, ``93.8 MiB``, ``-`` when unknown."""
     if size_bytes is None:
         return "-"
-    if size_bytes >= GIB:
-        return f"{size_bytes / GIB:,.1f} GiB"
-    return f"{size_bytes / _MIB:,.1f} MiB"
+    for unit_bytes, unit in ((GIB, "GiB"), (_MIB, "MiB")):
+        if size_bytes >= unit_bytes:
+            return f"{size_bytes / unit_bytes:,.1f} {unit}"
+    return f"{size_bytes / 1024:,.1f} KiB"
 
 
 def context(tokens: int) -> str:
