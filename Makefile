@@ -11,7 +11,8 @@ UPGRADE ?=
 BIN := $(VENV)/bin
 BOOTSTRAP := $(PYTHON) -m installer.bootstrap --venv $(VENV)
 CODE := appliance drivers models tui installer tests
-COMPILE := UV_LOCK_TIMEOUT=10800 $(BIN)/uv pip compile --quiet $(UPGRADE) --generate-hashes --no-annotate --no-emit-index-url \
+# A cache of its own: behind a mirror that sends no cache headers, asking again would cost the compiled llama.cpp.
+COMPILE := UV_CACHE_DIR=$(VENV)/lock-cache $(BIN)/uv pip compile --quiet $(UPGRADE) --generate-hashes --no-annotate --no-emit-index-url \
 	--no-emit-find-links --python-version 3.11 --universal --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
@@ -64,6 +65,7 @@ lock:  ## pin requirements/*.txt anew from pyproject.toml and requirements/*.in
 	$(COMPILE) --no-deps requirements/demo.in -o requirements/demo.txt
 	$(COMPILE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
+	@rm -rf $(VENV)/lock-cache
 	$(COMPILE) requirements/page.in -o requirements/page.txt
 
 clean:  ## remove the environment, caches and built packages; uv's cache of built wheels stays

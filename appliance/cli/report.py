@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import shutil
 import sys
+from pathlib import Path
 
 import psutil
 from rich.markup import escape
@@ -24,6 +27,7 @@ class TerminalReporter:
     def __init__(self, *, first_key: str | None, has_keys: bool) -> None:
         self._first_key = first_key
         self._has_keys = has_keys
+        self._program = _program()
         self._console = stderr()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
@@ -60,8 +64,8 @@ class TerminalReporter:
         address = _url(_reachable(host), port)
         if setup is None or info is None:
             console.print(f"\n[bold]R1 Box is up on {address}, without a model.[/]")
-            console.print("  Add one     r1box models import FILE.gguf && r1box serve")
-            console.print("  Which one   r1box plan")
+            console.print(f"  Add one     {self._program} models import FILE.gguf && {self._program} serve")
+            console.print(f"  Which one   {self._program} plan")
         else:
             demo = " (the demo model)" if is_demo(setup.installed) else ""
             console.print(f"\n[bold]R1 Box is serving {escape(setup.installed.id)}{demo} on {address}[/]")
@@ -74,7 +78,10 @@ class TerminalReporter:
         if setup is not None:
             self._print_examples(address, setup.installed.id)
             if is_demo(setup.installed):
-                console.print("  A real R1   r1box plan   then   r1box models import FILE.gguf && r1box serve")
+                console.print(
+                    f"  A real R1   {self._program} plan   then   {self._program} models import FILE.gguf && "
+                    f"{self._program} serve"
+                )
         console.print("  Stop        Ctrl-C\n")
 
     def stopping(self) -> None:
@@ -86,11 +93,11 @@ class TerminalReporter:
     def _print_key(self) -> None:
         console = stdout()
         if self._first_key:
-            console.print(f"  API key     {self._first_key}   (shown once; more: r1box keys create NAME)")
+            console.print(f"  API key     {self._first_key}   (shown once; more: {self._program} keys create NAME)")
         elif self._has_keys:
-            console.print("  API key     one you have, or a new one: r1box keys create NAME")
+            console.print(f"  API key     one you have, or a new one: {self._program} keys create NAME")
         else:
-            console.print("  API key     none yet; make one: r1box keys create NAME")
+            console.print(f"  API key     none yet; make one: {self._program} keys create NAME")
 
     def _print_examples(self, address: str, model_id: str) -> None:
         key = self._first_key or KEY_PLACEHOLDER
@@ -110,6 +117,15 @@ class TerminalReporter:
         for name, line in (("curl", curl), ("Python", f'{sys.executable} -c "{program}"')):
             console.print(f"  {name:<11}", end=" ")
             console.print(line, markup=False)
+
+
+def _program() -> str:
+    """How to call this command again: by its name where the shell finds it, else by its path."""
+    path = Path(sys.argv[0])
+    if shutil.which(path.name) is not None or not path.is_file():
+        return "r1box"
+    relative = os.path.relpath(path)
+    return relative if len(relative) < len(str(path)) else str(path)
 
 
 def _url(host: str, port: int) -> str:
