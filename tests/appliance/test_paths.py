@@ -24,7 +24,7 @@ def test_mode_of_an_existing_folder_stays(tmp_path: Path) -> None:
 
 def test_file_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("")
-    with pytest.raises(StateNotWritable, match="file exists") as caught:
+    with pytest.raises(StateNotWritable, match="a file is in the way") as caught:
         prepare_state(tmp_path / "state")
     assert "--state-dir" in str(caught.value.hint)
 
