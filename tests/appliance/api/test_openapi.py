@@ -21,6 +21,7 @@ async def test_document_is_whole(client: httpx.AsyncClient) -> None:
     assert document["info"] == {"title": "R1 Box", "version": "1.2.3"}
     assert set(document["paths"]) == {
         "/healthz",
+        "/metrics",
         "/readyz",
         "/v1/chat/completions",
         "/v1/models",
