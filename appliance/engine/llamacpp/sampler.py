@@ -14,6 +14,9 @@ LIKELIEST = 512
 """How many of the likeliest tokens temperature, top-p and min-p see. Filters over a whole vocabulary of 150,000 cost
 more than a decode step of a small model; what lies below rank 512 has no part in a 0.95 nucleus."""
 
+WINDOW_TEMPERATURES = 20.0
+"""See ``candidate_window``."""
+
 
 @dataclass(frozen=True, slots=True)
 class SamplerStep:
@@ -56,3 +59,20 @@ def chain_for(sampling: Sampling, *, vocabulary_size: int, context_tokens: int) 
         steps.append(SamplerStep("min_p", (sampling.min_p, 1)))
     steps.append(SamplerStep("dist", (sampling.seed,)))
     return steps
+
+
+def candidate_window(sampling: Sampling) -> float | None:
+    """How far below the best logit a token may lie and still be drawn; 0 for greedy, None where the whole vocabulary
+    must be looked at because bias or penalties change which is best.
+
+    Outside of a window of 20 temperatures a token is 2e-9 times as likely as the best one.
+    """
+    changes_logits = (
+        sampling.logit_bias
+        or sampling.repeat_penalty != 1.0
+        or sampling.frequency_penalty != 0.0
+        or sampling.presence_penalty != 0.0
+    )
+    if changes_logits:
+        return None
+    return WINDOW_TEMPERATURES * max(sampling.temperature, 0.0)

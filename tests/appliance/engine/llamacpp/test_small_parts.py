@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from appliance.engine.llamacpp import messages as wire
 from appliance.engine.llamacpp.detokenizer import Detokenizer
-from appliance.engine.llamacpp.sampler import LIKELIEST, chain_for
+from appliance.engine.llamacpp.sampler import LIKELIEST, candidate_window, chain_for
 from appliance.engine.llamacpp.slots import SlotTable, common_prefix
 
 TOKENS = st.lists(st.integers(0, 2), max_size=12)
@@ -63,6 +63,16 @@ def test_an_explicit_top_k_is_kept_and_bounded() -> None:
         for k in (0, 40, 5000)
     ]
     assert chains == [(LIKELIEST,), (40,), (LIKELIEST,)]
+
+
+def test_only_plain_sampling_may_look_at_the_best_tokens_alone() -> None:
+    def window(**sampling: object) -> float | None:
+        return candidate_window(wire.Sampling(seed=1, **sampling))  # type: ignore[arg-type]
+
+    assert (window(temperature=0.0), window(temperature=0.5), window(temperature=2.0)) == (0.0, 10.0, 40.0)
+    assert window(temperature=0.0, presence_penalty=0.1) is None
+    assert window(repeat_penalty=1.1) is None
+    assert window(logit_bias=((1, -100.0),)) is None
 
 
 @given(st.text(max_size=40), st.data())
