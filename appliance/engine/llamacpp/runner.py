@@ -255,7 +255,7 @@ class _Sampler:
     """One request's sampler chain.
 
     llama.cpp's own ``llama_sampler_sample`` hands every sampler an array of the whole vocabulary: 12 bytes a token,
-    written and read for each token that is drawn. Where nothing changes the logits first, only the tokens near the
+    written and read for each token that is drawn. Where no penalty changes the logits first, only the tokens near the
     best one go into the chain (see ``candidate_window``), which costs a third of that; greedy needs no chain at all.
     """
 
@@ -266,24 +266,23 @@ class _Sampler:
         self._size = vocabulary_size
         self._window = candidate_window(sampling)
         self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        if sampling.logit_bias:
-            entries = [llama_cpp.llama_logit_bias(t, b) for t, b in sampling.logit_bias if 0 <= t < vocabulary_size]
-            biases = (llama_cpp.llama_logit_bias * len(entries))(*entries)
-            llama_cpp.llama_sampler_chain_add(
-                self._chain, llama_cpp.llama_sampler_init_logit_bias(vocabulary_size, len(entries), biases)
-            )
+        biases = [(token, bias) for token, bias in sampling.logit_bias if 0 <= token < vocabulary_size]
+        self._biased = np.array([token for token, _ in biases], np.intp)
+        self._biases = np.array([bias for _, bias in biases], np.float32)
         for step in chain_for(sampling, vocabulary_size=vocabulary_size, context_tokens=context_tokens):
             create = getattr(llama_cpp, f"llama_sampler_init_{step.name}")
             llama_cpp.llama_sampler_chain_add(self._chain, create(*step.arguments))
 
     def sample(self, context: Any, position: int) -> int:
         """Draw the next token from the logits of a batch position."""
-        if self._window is None:
-            return int(llama_cpp.llama_sampler_sample(self._chain, context, position))
         address = ctypes.cast(llama_cpp.llama_get_logits_ith(context, position), ctypes.c_void_p).value
         assert address is not None
         memory: Any = (ctypes.c_float * self._size).from_address(address)
         logits = np.frombuffer(memory, np.float32)
+        # In place: the row is this sequence's own and is not read again.
+        logits[self._biased] += self._biases
+        if self._window is None:
+            return int(llama_cpp.llama_sampler_sample(self._chain, context, position))
         if self._window == 0.0:
             return int(logits.argmax())
         near = np.flatnonzero(logits >= logits.max() - self._window)

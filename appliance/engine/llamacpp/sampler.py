@@ -63,15 +63,12 @@ def chain_for(sampling: Sampling, *, vocabulary_size: int, context_tokens: int) 
 
 def candidate_window(sampling: Sampling) -> float | None:
     """How far below the best logit a token may lie and still be drawn; 0 for greedy, None where the whole vocabulary
-    must be looked at because bias or penalties change which is best.
+    must be looked at because penalties change which is best.
 
     Outside of a window of 20 temperatures a token is 2e-9 times as likely as the best one.
     """
     changes_logits = (
-        sampling.logit_bias
-        or sampling.repeat_penalty != 1.0
-        or sampling.frequency_penalty != 0.0
-        or sampling.presence_penalty != 0.0
+        sampling.repeat_penalty != 1.0 or sampling.frequency_penalty != 0.0 or sampling.presence_penalty != 0.0
     )
     if changes_logits:
         return None

@@ -15,8 +15,8 @@ from appliance.engine.llamacpp.scheduler import DecodeStatus, SlotTokens, SlotTr
 MODEL = Path(__file__).parents[3] / "fixtures" / "tiny_r1" / "gguf" / "Tiny-R1-Q8_0.gguf"
 PROMPT = "<｜begin▁of▁sentence｜><｜User｜>Tell me something you were never told.<｜Assistant｜><think>\n"
 DRAWS = 400
-NO_EFFECT = ((0, 0.0),)
-"""A bias of nothing: it makes the runner use llama.cpp's own path over the whole vocabulary."""
+NO_EFFECT = 1.0000001
+"""A repeat penalty of nothing: it makes the runner use llama.cpp's own path over the whole vocabulary."""
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def draw(runner: Runner, sampling: Sampling, name: str) -> int:
 
 def test_greedy_is_llama_cpps_greedy(runner: Runner) -> None:
     ours = draw(runner, Sampling(seed=1, temperature=0.0), "a")
-    theirs = draw(runner, Sampling(seed=1, temperature=0.0, logit_bias=NO_EFFECT), "b")
+    theirs = draw(runner, Sampling(seed=1, temperature=0.0, repeat_penalty=NO_EFFECT), "b")
     assert ours == theirs
 
 
@@ -51,7 +51,7 @@ def test_a_window_draws_the_same_token_for_every_seed(runner: Runner, settings: 
         seed
         for seed in range(60)
         if draw(runner, Sampling(seed=seed, **settings), f"w{seed}")  # type: ignore[arg-type]
-        != draw(runner, Sampling(seed=seed, logit_bias=NO_EFFECT, **settings), f"f{seed}")  # type: ignore[arg-type]
+        != draw(runner, Sampling(seed=seed, repeat_penalty=NO_EFFECT, **settings), f"f{seed}")  # type: ignore[arg-type]
     ]
     assert different == []
 

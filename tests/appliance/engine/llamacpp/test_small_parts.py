@@ -72,7 +72,7 @@ def test_only_plain_sampling_may_look_at_the_best_tokens_alone() -> None:
     assert (window(temperature=0.0), window(temperature=0.5), window(temperature=2.0)) == (0.0, 10.0, 40.0)
     assert window(temperature=0.0, presence_penalty=0.1) is None
     assert window(repeat_penalty=1.1) is None
-    assert window(logit_bias=((1, -100.0),)) is None
+    assert window(temperature=0.0, logit_bias=((1, -100.0),)) == 0.0
 
 
 @given(st.text(max_size=40), st.data())
