@@ -48,8 +48,9 @@ class ModelSetup:
     served: ServedModel
 
 
-def engine_vendors() -> frozenset[Vendor]:
-    """Vendors whose cards the installed llama.cpp can compute on: those with a ggml backend among its files.
+def engine_vendors(backends_dir: Path | None = None) -> frozenset[Vendor]:
+    """Vendors whose cards the installed llama.cpp can compute on: those with a ggml backend among its files or in
+    ``backends_dir``.
 
     The CANN backend lies in ``site-packages/lib`` alone (a slip in the CMake file of llama-cpp-python 0.3.36), so
     both folders are looked at. llama_cpp itself is not imported: that is the worker's business.
@@ -58,7 +59,9 @@ def engine_vendors() -> frozenset[Vendor]:
     if spec is None or spec.origin is None:
         return frozenset()
     package = Path(spec.origin).parent
-    folders = (package / "lib", package.parent / "lib", package.parent / "bin")
+    folders = [package / "lib", package.parent / "lib", package.parent / "bin"]
+    if backends_dir is not None:
+        folders.append(backends_dir)
     names = {file.name for folder in folders if folder.is_dir() for file in folder.glob("libggml-*.so*")}
     backends = {"libggml-cuda": Vendor.NVIDIA, "libggml-cann": Vendor.ASCEND}
     return frozenset(vendor for backend, vendor in backends.items() if any(name.startswith(backend) for name in names))
@@ -72,7 +75,9 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
     if settings.seats is not None and settings.seats > MOST_SEATS:
         raise TooManySeats(seats=settings.seats, most=MOST_SEATS)
     header = read_header(installed.path)
-    plan = fit_installed(header, snapshot, settings.seats, settings.context_tokens, usable_vendors=engine_vendors())
+    plan = fit_installed(
+        header, snapshot, settings.seats, settings.context_tokens, usable_vendors=engine_vendors(settings.backends_dir)
+    )
     control_tokens = _control_tokens(header)
     engine = EngineSpec(
         model_id=installed.id,
@@ -86,6 +91,7 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
         ubatch_tokens=plan.ubatch_tokens,
         tensor_split=plan.tensor_split,
         environment=visible_devices(plan, snapshot.devices),
+        backend_dirs=() if settings.backends_dir is None else (settings.backends_dir,),
         visible_tokens=tuple(sorted(t for t in control_tokens if any(word in t for word in _VISIBLE_WORDS))),
     )
     return ModelSetup(installed, plan, engine, _served(installed, header, control_tokens))

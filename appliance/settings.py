@@ -74,6 +74,11 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="CPU threads of the engine. Without it: the machine's cores."
     )
+    backends_dir: Folder | None = Field(
+        default=None,
+        description="Folder with loadable ggml backends (libggml-cuda.so, libggml-cann.so and the like), loaded beside "
+        "those that came with llama.cpp. Needs a llama.cpp built with GGML_BACKEND_DL.",
+    )
     max_waiting: int = Field(
         default=64, ge=0, le=100_000, description="Requests that may wait for a seat; one more is refused with 429."
     )

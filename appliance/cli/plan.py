@@ -137,8 +137,9 @@ def _snapshot(machine: Path | None) -> HardwareSnapshot:
 
 def _engine_vendors() -> frozenset[Vendor]:
     from appliance.model_setup import engine_vendors
+    from appliance.settings import load_settings
 
-    return engine_vendors()
+    return engine_vendors(load_settings().backends_dir)
 
 
 def _more(count: int, what: str) -> None:

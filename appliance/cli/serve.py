@@ -6,16 +6,27 @@ from typing import Annotated
 
 import typer
 
+Context = Annotated[
+    int | None,
+    typer.Option(
+        "--context", "--context-tokens", help="Tokens one seat holds, conversation and answer. Default: what fits."
+    ),
+]
+
 
 def serve(
     model: Annotated[str | None, typer.Option(help="Id of the model to load. Default: the store's default.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 is every network.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
     seats: Annotated[int | None, typer.Option(help="Chats answered at the same time. Default: what fits.")] = None,
-    context: Annotated[
-        int | None, typer.Option(help="Tokens one seat holds, conversation and answer. Default: what fits.")
-    ] = None,
+    context: Context = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine. Default: the cores.")] = None,
+    backends_dir: Annotated[str | None, typer.Option(help="Folder with loadable ggml backends for cards.")] = None,
+    max_waiting: Annotated[int | None, typer.Option(help="Requests that may wait for a seat.")] = None,
+    max_request_bytes: Annotated[int | None, typer.Option(help="Largest request body, in bytes.")] = None,
+    start_timeout_s: Annotated[float | None, typer.Option(help="Seconds that a model may take to load.")] = None,
+    state_dir: Annotated[str | None, typer.Option(help="Folder of the database and other state.")] = None,
+    models_dir: Annotated[str | None, typer.Option(help="Folder of the model store.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="With an empty model store: import the small demo model first.")
@@ -35,6 +46,12 @@ def serve(
             "seats": seats,
             "context_tokens": context,
             "threads": threads,
+            "backends_dir": backends_dir,
+            "max_waiting": max_waiting,
+            "max_request_bytes": max_request_bytes,
+            "start_timeout_s": start_timeout_s,
+            "state_dir": state_dir,
+            "models_dir": models_dir,
             "log_level": log_level,
         }
     )

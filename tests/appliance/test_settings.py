@@ -3,7 +3,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.main import get_command
 
+from appliance.cli.app import app
 from appliance.errors import BadSetting
 from appliance.settings import Settings, load_settings
 
@@ -135,6 +137,14 @@ def test_every_setting_is_documented_with_its_description() -> None:
             assert f"`{field.default}`" in row
     documented = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
     assert documented == list(Settings.model_fields)
+
+
+def test_every_documented_flag_is_one_of_serve() -> None:
+    command = get_command(app).commands["serve"]  # type: ignore[attr-defined]
+    known = {option for parameter in command.params for option in parameter.opts}
+    page = SETTINGS_PAGE.read_text(encoding="utf-8")
+    documented = {line.split("`")[3] for line in page.splitlines() if line.startswith("| `")}
+    assert documented - known == set()
 
 
 def test_example_on_the_page_is_accepted(file: Path) -> None:
