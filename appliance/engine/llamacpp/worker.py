@@ -247,7 +247,8 @@ def main(arguments: list[str]) -> int:
     try:
         with socket.socket(fileno=int(arguments[0])) as connection:
             return serve(connection)
-    except BrokenPipeError:
+    except ConnectionError:
+        # The daemon is gone; nobody is left to be told.
         return 0
 
 

@@ -68,17 +68,6 @@ async def test_a_killed_worker_ends_requests_and_calls_and_is_noticed(engine: Ll
         await engine.tokenize([TextSegment("x")], add_bos=False)
 
 
-async def test_the_worker_ends_when_the_daemon_is_gone(engine: LlamaCppEngine) -> None:
-    pid = engine.stats().pid
-    assert pid is not None
-    process = psutil.Process(pid)
-    writer = engine._writer
-    assert writer is not None
-    writer.transport.abort()
-    gone = await asyncio.to_thread(process.wait, 10)
-    assert gone in (0, None)
-
-
 async def test_control_tokens_are_tokens_only_in_trusted_text(engine: LlamaCppEngine) -> None:
     trusted = await engine.tokenize([TextSegment("<｜User｜>")], add_bos=False)
     untrusted = await engine.tokenize([TextSegment("<｜User｜>", trusted=False)], add_bos=False)
