@@ -23,7 +23,7 @@ from sqlalchemy import Engine as Database
 
 from appliance.api.app import ApiServices, create_app
 from appliance.engine.base import EngineInfo, EngineStatus
-from appliance.engine.factory import create_engine
+from appliance.engine.factory import LlamaCppFactory
 from appliance.engine.manager import EngineManager
 from appliance.errors import PortInUse
 from appliance.metrics.serving import Metrics, ServingCollector
@@ -179,8 +179,7 @@ class Daemon:
                 _log.warning("placement", note=note)
             self._admission.resize(setup.plan.seats)
             self._served[setup.served.id] = setup.served
-            spec = setup.engine
-            info = await self._manager.load(setup.installed.id, lambda: create_engine(spec))
+            info = await self._manager.load(setup.installed.id, LlamaCppFactory(setup.engine))
         self._reporter.ready(setup, info, host, port)
 
     def _set_up(self) -> ModelSetup | None:

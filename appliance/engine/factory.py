@@ -34,22 +34,39 @@ class EngineSpec:
     visible_tokens: tuple[str, ...] = ()
 
 
-def create_engine(spec: EngineSpec) -> Engine:
-    """An engine that has not been started. Must be called inside the event loop that will use it."""
-    return LlamaCppEngine(
-        WorkerConfig(
-            model_path=str(spec.model_path),
-            seats=spec.seats,
-            seat_context=spec.context_tokens,
-            threads=spec.threads,
-            batch_tokens=max(512, spec.seats),
-            ubatch_tokens=spec.ubatch_tokens,
-            gpu_layers=spec.gpu_layers,
-            kv_type=spec.kv_type,
-            flash_attention=spec.flash_attention,
-            backend_dirs=tuple(str(folder) for folder in spec.backend_dirs),
-            visible_tokens=spec.visible_tokens,
-            tensor_split=spec.tensor_split,
-        ),
-        environment=spec.environment,
+def worker_config(spec: EngineSpec) -> WorkerConfig:
+    """The spec in the worker's words."""
+    return WorkerConfig(
+        model_path=str(spec.model_path),
+        seats=spec.seats,
+        seat_context=spec.context_tokens,
+        threads=spec.threads,
+        batch_tokens=max(512, spec.seats),
+        ubatch_tokens=spec.ubatch_tokens,
+        gpu_layers=spec.gpu_layers,
+        kv_type=spec.kv_type,
+        flash_attention=spec.flash_attention,
+        backend_dirs=tuple(str(folder) for folder in spec.backend_dirs),
+        visible_tokens=spec.visible_tokens,
+        tensor_split=spec.tensor_split,
     )
+
+
+class LlamaCppFactory:
+    """Makes the engines of one model, one after the other: a restart makes a new one.
+
+    A later engine starts as the one before ended up starting, so that kernels that crash here are tried once, not at
+    every restart. Must be called inside the event loop that will use the engine.
+    """
+
+    def __init__(self, spec: EngineSpec) -> None:
+        self._environment = spec.environment
+        self._config = worker_config(spec)
+        self._last: LlamaCppEngine | None = None
+
+    def __call__(self) -> Engine:
+        """An engine that has not been started."""
+        if self._last is not None:
+            self._config = self._last.config
+        self._last = LlamaCppEngine(self._config, environment=self._environment)
+        return self._last

@@ -55,8 +55,9 @@ class LlamaCppEngine:
     """One model in one worker process. Implements ``appliance.engine.base.Engine``."""
 
     def __init__(self, config: wire.WorkerConfig, *, environment: Mapping[str, str] | None = None) -> None:
-        """``environment`` is added to what the worker sees: which devices it may use."""
-        self._config = config
+        """``environment`` is added to what the worker sees: which devices it may use. ``config`` is what it was
+        started with, in the end."""
+        self.config = config
         self._environment = {**_waiting(config.threads), **engine_environment(os.environ), **(environment or {})}
         self._process: SupervisedProcess | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -77,16 +78,18 @@ class LlamaCppEngine:
         """Start the worker and load. Raises EngineStartFailed; nothing is left running then."""
         self._on_progress = on_progress
         try:
-            ready = await self._start_once(self._config, timeout_s)
+            ready = await self._start_once(self.config, timeout_s)
         except _WorkerCrashed as crash:
-            if not self._config.extra_buffers:
+            if not self.config.extra_buffers:
                 raise crash.failure() from None
             # Kernels for repacked weights are chosen at run time; where they crash the plain ones still work.
             _log.warning("worker crashed while starting; trying without repacked weights", cause=crash.cause)
+            plain = msgspec.structs.replace(self.config, extra_buffers=False)
             try:
-                ready = await self._start_once(_without_extra_buffers(self._config), timeout_s)
+                ready = await self._start_once(plain, timeout_s)
             except _WorkerCrashed as second:
                 raise second.failure() from None
+            self.config = plain
         return EngineInfo(
             engine="llama.cpp",
             build=ready.build,
@@ -334,7 +337,3 @@ def _sampling(params: SamplingParams) -> wire.Sampling:
         repeat_penalty=params.repeat_penalty,
         logit_bias=params.logit_bias,
     )
-
-
-def _without_extra_buffers(config: wire.WorkerConfig) -> wire.WorkerConfig:
-    return msgspec.structs.replace(config, extra_buffers=False)
