@@ -142,12 +142,15 @@ class Daemon:
         )
 
     async def _serve(self, server: uvicorn.Server, listener: socket.socket) -> None:
-        stop = asyncio.Event()
+        def stop() -> None:
+            server.should_exit = True
+
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 # uvicorn takes these over while it serves and raises them again when it has ended; without handlers
-                # of our own that would kill the process before the engine is stopped.
-                asyncio.get_running_loop().add_signal_handler(number, stop.set)
+                # of our own that would kill the process before the engine is stopped, and so would a signal that
+                # comes before uvicorn listens to it.
+                asyncio.get_running_loop().add_signal_handler(number, stop)
         host, port = listener.getsockname()[:2]
         http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         self._reporter.listening(host, port)

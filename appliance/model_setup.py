@@ -80,7 +80,6 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
     )
     control_tokens = _control_tokens(header)
     engine = EngineSpec(
-        model_id=installed.id,
         model_path=installed.path,
         seats=plan.seats,
         context_tokens=plan.context_tokens,

@@ -19,7 +19,6 @@ class EngineSpec:
     ``visible_tokens`` are control tokens that belong in the text (a profile's thinking and tool tags).
     """
 
-    model_id: str
     model_path: Path
     seats: int
     context_tokens: int

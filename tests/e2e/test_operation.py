@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from tests.e2e.box import TINY_R1, Box, Home, goldens, start_box
@@ -155,6 +157,18 @@ def test_the_first_key_is_shown_once_works_and_is_in_no_log(home: Home) -> None:
     assert not any("r1b_" in line for line in second.output)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_the_model_loads_ends_everything(home: Home, number: signal.Signals) -> None:
+    home.import_model()
+    box = start_box(home, wait=False)
+    children = psutil.Process(box.process.pid).children(recursive=True)
+    box.process.send_signal(number)
+    assert box.process.wait(timeout=30) == 0
+    box.stop()
+    assert psutil.wait_procs(children, timeout=10)[1] == []
+    assert not any("Traceback" in line for line in box.errors)
+
+
 def test_a_revoked_key_ends_with_the_next_request(own_box: Callable[..., Box], prepared: tuple[Home, str, str]) -> None:
     home, model, _ = prepared
     box = own_box()
@@ -172,6 +186,7 @@ def test_the_python_line_that_serve_prints_works(home: Home) -> None:
     box = start_box(home, "--first-key")
     try:
         line = next(line for line in box.output if line.startswith("  Python")).split(maxsplit=1)[1]
+        # A shell on purpose: a person pastes the line into one.
         result = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 0, result.stderr
         assert "help" in result.stdout

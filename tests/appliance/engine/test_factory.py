@@ -20,7 +20,7 @@ async def test_kernels_that_crash_are_tried_once_not_at_every_restart(
     monkeypatch.setattr(
         llamacpp, "worker_command", lambda number: [sys.executable, str(FAKE), str(number), str(starts)]
     )
-    make = LlamaCppFactory(EngineSpec(model_id="m", model_path=tmp_path, seats=3, context_tokens=64, threads=1))
+    make = LlamaCppFactory(EngineSpec(model_path=tmp_path, seats=3, context_tokens=64, threads=1))
     for _ in range(3):
         engine = make()
         info = await engine.start(30)
@@ -32,7 +32,6 @@ async def test_kernels_that_crash_are_tried_once_not_at_every_restart(
 
 def test_the_spec_reaches_the_worker() -> None:
     spec = EngineSpec(
-        model_id="m",
         model_path=Path("/m.gguf"),
         seats=600,
         context_tokens=64,
