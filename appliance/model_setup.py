@@ -107,7 +107,7 @@ def visible_devices(plan: FitPlan, devices: tuple[Device, ...]) -> Mapping[str, 
     if not chosen or any(device.index is None for device in chosen):
         return {}
     indices = ",".join(str(device.index) for device in chosen)
-    if chosen[0].vendor is Vendor.NVIDIA:
+    if chosen[0].vendor == Vendor.NVIDIA:
         # CUDA numbers cards by speed unless told to count as the driver (and our probe) does.
         return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": indices}
     return {"ASCEND_RT_VISIBLE_DEVICES": indices}

@@ -14,9 +14,12 @@ from drivers.ascend_errors import (
     tool_missing,
     unhealthy,
 )
+from drivers.ascend_ids import ASCEND_PCI
+from drivers.ascend_monitor import AscendMonitor
 from drivers.command import CommandFailed, FailureKind, minimal_environment, run
 from drivers.npu_smi import NpuInfo, parse_info, parse_map
 from drivers.pci import PciFunction, list_accelerators
+from drivers.support import VendorSupport
 from drivers.types import Device, Finding, ProbeResult, Severity, Vendor
 
 SOURCE = "ascend"
@@ -41,9 +44,7 @@ class AscendProbe:
 
     def probe(self) -> ProbeResult:
         """Ask the tool and judge the answer. A machine without any sign of Ascend gives an empty result."""
-        functions = tuple(
-            function for function in list_accelerators(self.root) or () if function.vendor is Vendor.ASCEND
-        )
+        functions = list_accelerators(self.root, ASCEND_PCI) or ()
         nodes = read_nodes(self.root)
         tool = self.tool or find_tool(self.root, self.search_path)
         if tool is None:
@@ -180,3 +181,6 @@ def _with_numa_node(device: Device, functions: Sequence[PciFunction]) -> Device:
         if function.address == device.pci_address:
             return replace(device, numa_node=function.numa_node)
     return device
+
+
+ASCEND = VendorSupport(Vendor.ASCEND, "Ascend", AscendProbe, AscendMonitor)

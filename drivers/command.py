@@ -135,12 +135,12 @@ def run(
             start_new_session=True,
         )
     except OSError as error:
-        raise _not_started(error, tuple(argv), line) from error
+        raise not_started(error, tuple(argv), line) from error
     output = _Output(output_limit_bytes)
     try:
         in_time = output.read(process, deadline=started + timeout_s)
     finally:
-        ended = _end(process)
+        ended = end_process(process)
     result = CommandResult(
         argv=tuple(argv),
         exit_code=process.returncode if ended else None,
@@ -166,7 +166,7 @@ def _check(result: CommandResult, ok_codes: Sequence[int], line: str, secrets: S
         return
     hint = f"Run it by hand: {line}"
     if code is not None and code < 0:
-        name = _signal_name(-code)
+        name = signal_name(-code)
         message = f"{result.argv[0]} was ended by signal {name}."
         raise CommandFailed(FailureKind.SIGNALLED, message, hint, line, result)
     last = printable(redact((result.stderr.strip() or result.stdout.strip()).rpartition("\n")[2][:300], secrets))
@@ -174,7 +174,8 @@ def _check(result: CommandResult, ok_codes: Sequence[int], line: str, secrets: S
     raise CommandFailed(FailureKind.EXIT_CODE, message, hint, line, result)
 
 
-def _not_started(error: OSError, argv: tuple[str, ...], line: str) -> CommandFailed:
+def not_started(error: OSError, argv: tuple[str, ...], line: str) -> CommandFailed:
+    """Why a program could not be started."""
     result = CommandResult(argv=argv, exit_code=None, stdout="", stderr="", duration_s=0.0)
     if isinstance(error, FileNotFoundError):
         message, hint = f"{argv[0]} was not found.", "Install it, or check the path."
@@ -183,7 +184,8 @@ def _not_started(error: OSError, argv: tuple[str, ...], line: str) -> CommandFai
     return CommandFailed(FailureKind.NOT_EXECUTABLE, message, "Check its permissions and its format.", line, result)
 
 
-def _signal_name(number: int) -> str:
+def signal_name(number: int) -> str:
+    """``9 (SIGKILL)``."""
     try:
         return f"{number} ({signal.Signals(number).name})"
     except ValueError:
@@ -200,7 +202,7 @@ def _has_exited(process: subprocess.Popen[bytes]) -> bool:
         return True
 
 
-def _end(process: subprocess.Popen[bytes]) -> bool:
+def end_process(process: subprocess.Popen[bytes]) -> bool:
     """Kill what is left of the process group and collect the process; ``False`` if it does not die."""
     try:
         if process.returncode is None:

@@ -25,3 +25,8 @@ class DriverError(Exception):
         self.hint = hint
         self.http_status = http_status
         self.details: dict[str, object] = details
+
+
+class MonitorFailed(DriverError):
+    """A monitor could not sample: ``code`` is ``monitor_timed_out``, ``monitor_crashed``, ``monitor_refused`` (the
+    library does not start) or ``monitor_unavailable`` (nothing to monitor with)."""

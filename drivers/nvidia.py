@@ -28,7 +28,10 @@ from drivers.nvidia_errors import (
     handle_finding,
     init_finding,
 )
-from drivers.pci import NVIDIA_NAMES, PciFunction, list_accelerators, normalize_address
+from drivers.nvidia_ids import NVIDIA_NAMES, NVIDIA_PCI
+from drivers.nvidia_monitor import NvidiaMonitor
+from drivers.pci import PciFunction, list_accelerators, normalize_address
+from drivers.support import VendorSupport
 from drivers.types import Device, Finding, Health, ProbeResult, Severity, Vendor
 
 SOURCE = "nvidia"
@@ -120,9 +123,7 @@ class NvidiaProbe:
 
     def probe(self) -> ProbeResult:
         """Ask the library and judge the answer."""
-        functions = list_accelerators(self.root)
-        if functions is not None:
-            functions = tuple(function for function in functions if function.vendor is Vendor.NVIDIA)
+        functions = list_accelerators(self.root, NVIDIA_PCI)
         environment = self.environment
         if environment is None:
             environment = minimal_environment(keep=("LD_LIBRARY_PATH",))
@@ -275,3 +276,6 @@ def _with_numa_node(device: Device, on_bus: tuple[PciFunction, ...]) -> Device:
         if function.address == device.pci_address:
             return replace(device, numa_node=function.numa_node)
     return device
+
+
+NVIDIA = VendorSupport(Vendor.NVIDIA, "NVIDIA", NvidiaProbe, NvidiaMonitor)

@@ -1,4 +1,4 @@
-"""Runs all probes side by side and joins what they find into one snapshot. Adding a vendor is one line here."""
+"""Runs all probes side by side and joins what they find into one snapshot."""
 
 from __future__ import annotations
 
@@ -10,10 +10,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from drivers.ascend import AscendProbe
 from drivers.host import read_host
-from drivers.nvidia import NvidiaProbe
-from drivers.types import Device, Finding, HardwareSnapshot, Host, Probe, ProbeResult, Severity
+from drivers.types import (
+    Device,
+    Finding,
+    HardwareSnapshot,
+    Host,
+    LayerReport,
+    Probe,
+    ProbeResult,
+    Severity,
+    Software,
+)
+from drivers.vendors import VENDORS
 
 DEFAULT_TIMEOUT_S = 30.0
 """Bound of a whole detection; each probe has its own, shorter one."""
@@ -24,7 +33,7 @@ logger = logging.getLogger(__name__)
 
 def default_probes(root: Path = Path("/")) -> tuple[Probe, ...]:
     """The probes of every vendor we know, in the order in which their devices are listed."""
-    return (NvidiaProbe(root), AscendProbe(root))
+    return tuple(vendor.probe(root) for vendor in VENDORS)
 
 
 def detect(
@@ -43,6 +52,8 @@ def detect(
     asked = [_Asked(probe.name, probe.probe) for probe in probes]
     findings: list[Finding] = []
     devices: list[Device] = []
+    layers: list[LayerReport] = []
+    software: list[Software] = []
     host = host_thread.wait(deadline, timeout_s)
     if isinstance(host, Finding):
         findings.append(host)
@@ -53,7 +64,9 @@ def detect(
             result = ProbeResult(one.name, (), (result,))
         devices += sorted(result.devices, key=_order)
         findings += result.findings
-    return HardwareSnapshot(host=host, devices=tuple(devices), findings=tuple(findings))
+        layers += result.layers
+        software += result.software
+    return HardwareSnapshot(host, tuple(devices), tuple(findings), tuple(layers), tuple(software))
 
 
 class _Asked(Generic[_T]):

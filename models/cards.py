@@ -18,7 +18,7 @@ _FILE = "cards.toml"
 _SCHEMA = 1
 _WORD = re.compile(r"[a-z0-9]+")
 _CONTEXT_OF_ESTIMATE = 4096
-_EFFICIENCY = {Vendor.NVIDIA: (0.55, 0.85), Vendor.ASCEND: (0.35, 0.8)}
+_EFFICIENCY: dict[str, tuple[float, float]] = {Vendor.NVIDIA: (0.55, 0.85), Vendor.ASCEND: (0.35, 0.8)}
 """Share of the bandwidth ceiling that one stream reaches. NVIDIA: llama.cpp's usual 60-85 %; Ascend: never measured by
 us, hence the wide band."""
 _EFFICIENCY_OF_EXPERTS = (0.04, 0.15)
@@ -63,9 +63,9 @@ def find_card(device: Device) -> Card | None:
     """The entry for ``device``, ``None`` when the table has none."""
     words = set(_WORD.findall(f"{device.name} {device.chip or ''}".lower()))
     words |= {w.removeprefix("ascend") for w in words}
-    if device.vendor is Vendor.ASCEND:
+    if device.vendor == Vendor.ASCEND:
         words |= {w.rstrip("0123456789") for w in words if w.startswith("310p")}
-    matching = [c for c in load_cards() if c.vendor is device.vendor and {w.lower() for w in c.words} <= words]
+    matching = [c for c in load_cards() if c.vendor == device.vendor and {w.lower() for w in c.words} <= words]
     return max(matching, key=lambda c: len(c.words), default=None)
 
 

@@ -82,7 +82,7 @@ _BF16_CUDA = (8, 0)
 
 def classify(device: Device) -> Chip:
     """Which rules apply to ``device``."""
-    if device.vendor is Vendor.NVIDIA:
+    if device.vendor == Vendor.NVIDIA:
         return Chip(ChipClass.NVIDIA, _compute_capability(device))
     name = (device.chip or device.name).lower().replace("ascend", "").strip(" -_")
     if name.startswith("310p"):

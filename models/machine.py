@@ -66,8 +66,8 @@ def read_machine(snapshot: HardwareSnapshot, usable_vendors: Collection[Vendor] 
     out; so are cards of vendors the engine cannot use. Both are told in ``notes``.
     """
     host = _host_room(snapshot)
-    rooms: dict[tuple[Vendor, Chip], list[Room]] = {}
-    unknown: dict[tuple[Vendor, Chip], list[str]] = {}
+    rooms: dict[tuple[str, Chip], list[Room]] = {}
+    unknown: dict[tuple[str, Chip], list[str]] = {}
     notes: list[str] = []
     for place, device in enumerate(snapshot.devices):
         if usable_vendors is not None and device.vendor not in usable_vendors:

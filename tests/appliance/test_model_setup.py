@@ -26,10 +26,10 @@ def card(vendor: Vendor, index: int | None, name: str, chip: str) -> Device:
         name=name,
         chip=chip,
         card_id=index,
-        chip_id=0 if vendor is Vendor.ASCEND else None,
+        chip_id=0 if vendor == Vendor.ASCEND else None,
         memory_total_bytes=24 * GIB,
         memory_free_bytes=23 * GIB,
-        compute_capability="8.9" if vendor is Vendor.NVIDIA else None,
+        compute_capability="8.9" if vendor == Vendor.NVIDIA else None,
         health=Health.OK,
     )
 

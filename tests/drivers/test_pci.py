@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from drivers.ascend_ids import ASCEND_PCI
+from drivers.nvidia_ids import NVIDIA_PCI
 from drivers.pci import list_accelerators, normalize_address
 from drivers.types import Vendor
 
@@ -39,9 +41,9 @@ def test_any_text_is_an_address_or_none(text: str) -> None:
 
 
 def test_no_bus_is_unknown_and_an_empty_bus_is_empty(tmp_path: Path) -> None:
-    assert list_accelerators(tmp_path) is None
+    assert list_accelerators(tmp_path, NVIDIA_PCI, ASCEND_PCI) is None
     (tmp_path / "sys/bus/pci/devices").mkdir(parents=True)
-    assert list_accelerators(tmp_path) == ()
+    assert list_accelerators(tmp_path, NVIDIA_PCI, ASCEND_PCI) == ()
 
 
 def test_only_accelerators_are_counted(tmp_path: Path, add_pci: Add) -> None:
@@ -55,7 +57,7 @@ def test_only_accelerators_are_counted(tmp_path: Path, add_pci: Add) -> None:
     add_pci("0000:03:00.0", "0x19e5", "0x1822", "0x020000", driver="hinic")
     add_pci("0000:75:00.0", "0x19e5", "0xa250", "0x120000", driver="hisi_zip")
     add_pci("0000:06:00.0", "0x8086", "0x56c0", "0x038000")
-    found = list_accelerators(tmp_path)
+    found = list_accelerators(tmp_path, NVIDIA_PCI, ASCEND_PCI)
     assert found is not None
     assert [(one.address, one.vendor, one.chip, one.driver, one.numa_node) for one in found] == [
         ("0000:02:00.0", Vendor.NVIDIA, "GeForce RTX 4090", "nouveau", None),
@@ -68,7 +70,7 @@ def test_only_accelerators_are_counted(tmp_path: Path, add_pci: Add) -> None:
 def test_virtual_functions_are_left_out(tmp_path: Path, add_pci: Add) -> None:
     add_pci("0000:c1:00.0", "0x19e5", "0xd802", "0x120000")
     add_pci("0000:c1:00.1", "0x19e5", "0xd805", "0x120000", virtual=True)
-    found = list_accelerators(tmp_path)
+    found = list_accelerators(tmp_path, NVIDIA_PCI, ASCEND_PCI)
     assert found is not None
     assert [one.address for one in found] == ["0000:c1:00.0"]
 
@@ -76,7 +78,7 @@ def test_virtual_functions_are_left_out(tmp_path: Path, add_pci: Add) -> None:
 def test_one_function_may_stand_for_two_chips(tmp_path: Path, add_pci: Add) -> None:
     add_pci("0000:07:00.0", "0x19e5", "0xd500", "0x120000", subsystem_device="0x0110")
     add_pci("0000:08:00.0", "0x19e5", "0xd500", "0x120000", subsystem_device="0x0100")
-    found = list_accelerators(tmp_path)
+    found = list_accelerators(tmp_path, NVIDIA_PCI, ASCEND_PCI)
     assert found is not None
     assert [one.chips for one in found] == [2, 1]
 
@@ -85,11 +87,11 @@ def test_unreadable_entries_are_left_out(tmp_path: Path, add_pci: Add) -> None:
     add_pci("0000:01:00.0", "garbage", "0xd802", "0x120000")
     add_pci("no-address", "0x19e5", "0xd802", "0x120000")
     (tmp_path / "sys/bus/pci/devices/0000:09:00.0").mkdir()
-    assert list_accelerators(tmp_path) == ()
+    assert list_accelerators(tmp_path, NVIDIA_PCI, ASCEND_PCI) == ()
 
 
 def test_a_card_without_a_known_name_is_given_by_its_ids(tmp_path: Path, add_pci: Add) -> None:
     add_pci("0000:01:00.0", "0x10de", "0x9999", "0x030200")
-    found = list_accelerators(tmp_path)
+    found = list_accelerators(tmp_path, NVIDIA_PCI, ASCEND_PCI)
     assert found is not None
     assert found[0].label == "NVIDIA card 10de:9999 at 0000:01:00.0"
