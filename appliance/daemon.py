@@ -1,8 +1,8 @@
 """The daemon: wires store, engine, serving and API together, and runs them until it is told to stop.
 
 Order of a start: state folder and database -> model store -> the listening socket -> HTTP (``/readyz`` says
-"starting") -> placement of the model on this machine -> engine. Everything that can be refused is refused before the
-model is loaded.
+"starting") and telemetry -> detection of the hardware -> placement of the model on this machine -> engine. Everything
+that can be refused is refused before the model is loaded.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ import asyncio
 import signal
 import socket
 import threading
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -26,6 +28,8 @@ from appliance.engine.base import EngineInfo, EngineStatus
 from appliance.engine.factory import LlamaCppFactory
 from appliance.engine.manager import EngineManager
 from appliance.errors import PortInUse
+from appliance.hardware import HardwareReader
+from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.model_setup import ModelSetup, set_up
 from appliance.paths import prepare_state
@@ -35,8 +39,16 @@ from appliance.serving.chat import ChatService
 from appliance.serving.types import ServedModel
 from appliance.settings import Settings
 from appliance.store.database import open_database
-from drivers.probe import default_probes, detect
+from appliance.telemetry import TelemetryService
+from drivers.host_sample import HostSampler
+from drivers.probe import detect
+from drivers.support import VendorSupport
+from drivers.telemetry import Sampler
+from drivers.types import HardwareSnapshot
+from drivers.vendors import VENDORS
 from models.model_store import ModelStore
+from models.store_types import DiskBudget
+from models.types import InstalledModel
 
 _log = structlog.get_logger(__name__)
 
@@ -44,6 +56,8 @@ SHUTDOWN_TIMEOUT_S = 10
 """How long running answers may go on after the daemon was told to stop; systemd waits longer (TimeoutStopSec)."""
 
 LISTEN_BACKLOG = 512
+ROOT = Path("/")
+"""Where the drivers look for ``proc``, ``sys`` and ``dev``."""
 
 
 class Reporter(Protocol):
@@ -72,9 +86,10 @@ class Foundation:
 
 def lay_foundation(settings: Settings) -> Foundation:
     """Open state folder, database and model store. Raises StateNotWritable, DatabaseTooNew, StoreNotWritable..."""
+    budget = DiskBudget(settings.models_max_bytes, settings.models_keep_free_bytes)
     paths = prepare_state(settings.state_dir)
     database = open_database(paths.database)
-    return Foundation(settings, database, KeyRepository(database), ModelStore(settings.models_dir))
+    return Foundation(settings, database, KeyRepository(database), ModelStore(settings.models_dir, budget=budget))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -99,7 +114,7 @@ def bind(host: str, port: int) -> socket.socket:
 class Daemon:
     """One run of the daemon."""
 
-    def __init__(self, foundation: Foundation, reporter: Reporter) -> None:
+    def __init__(self, foundation: Foundation, reporter: Reporter, vendors: Sequence[VendorSupport] = VENDORS) -> None:
         self._foundation = foundation
         self._settings = foundation.settings
         self._reporter = reporter
@@ -108,6 +123,11 @@ class Daemon:
         self._manager.on_change(reporter.engine)
         self._admission = Admission(seats=1, max_waiting=self._settings.max_waiting)
         self._chat = ChatService(self._served, self._manager, self._admission)
+        self._held = ExitStack()
+        self._hardware = HardwareReader(lambda: detect([vendor.probe(ROOT) for vendor in vendors]))
+        self._detection: asyncio.Task[HardwareSnapshot] | None = None
+        self._sampler = _sampler(self._settings, vendors)
+        self._telemetry = TelemetryService(self._sampler, self._hardware.devices)
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM. Raises AppError or ModelError when it cannot start."""
@@ -124,7 +144,11 @@ class Daemon:
                 models=self._served,
                 manager=self._manager,
                 keys=self._foundation.keys,
-                metrics=Metrics(ServingCollector(self._manager, self._admission.stats)),
+                metrics=Metrics(
+                    ServingCollector(self._manager, self._admission.stats), DeviceCollector(self._telemetry.now)
+                ),
+                telemetry=self._telemetry,
+                hardware=self._hardware,
                 version=version("r1box"),
                 max_request_bytes=self._settings.max_request_bytes,
             )
@@ -154,6 +178,8 @@ class Daemon:
         host, port = listener.getsockname()[:2]
         http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         self._reporter.listening(host, port)
+        if self._sampler is not None:
+            self._sampler.start()
         start = asyncio.create_task(self._load(host, port), name="load")
         try:
             await asyncio.wait({http, start}, return_when=asyncio.FIRST_COMPLETED)
@@ -162,6 +188,8 @@ class Daemon:
                 await http
         finally:
             self._reporter.stopping()
+            if self._sampler is not None:
+                self._sampler.ask_to_stop()
             if not start.done():
                 start.cancel()
                 with suppress(asyncio.CancelledError):
@@ -170,13 +198,22 @@ class Daemon:
             await asyncio.wait({http})
             await self._chat.aclose()
             await self._manager.unload(drain_timeout_s=0, stop_timeout_s=5)
+            await self._end_watching()
+            self._held.close()
             await asyncio.to_thread(self._foundation.database.dispose)
 
     async def _load(self, host: str, port: int) -> None:
         """Load the model that the settings name, or the store's default, and say when it is ready."""
-        setup = await asyncio.to_thread(self._set_up)
+        # Without a model nothing waits for it: telemetry and the admin API want it all the same.
+        self._detection = asyncio.create_task(self._detect(), name="first-detection")
+        installed = await asyncio.to_thread(self._wanted)
+        setup: ModelSetup | None = None
+        if installed is not None:
+            setup = await asyncio.to_thread(set_up, installed, await self._detection, self._settings)
         info: EngineInfo | None = None
         if setup is not None:
+            # While it is served nobody can remove it, from the command line neither.
+            await asyncio.to_thread(self._held.enter_context, self._foundation.models.hold(setup.installed.id))
             self._reporter.loading(setup)
             for note in setup.plan.notes:
                 _log.warning("placement", note=note)
@@ -185,13 +222,30 @@ class Daemon:
             info = await self._manager.load(setup.installed.id, LlamaCppFactory(setup.engine))
         self._reporter.ready(setup, info, host, port)
 
-    def _set_up(self) -> ModelSetup | None:
+    def _wanted(self) -> InstalledModel | None:
         store = self._foundation.models
         wanted = self._settings.model or store.default_id()
-        if wanted is None:
-            return None
-        installed = store.get(wanted)
-        snapshot = detect(default_probes())
+        return None if wanted is None else store.get(wanted)
+
+    async def _detect(self) -> HardwareSnapshot:
+        snapshot = await self._hardware.detect()
         for finding in snapshot.findings:
             _log.warning("detection", code=finding.code, message=finding.message, hint=finding.hint)
-        return set_up(installed, snapshot, self._settings)
+        return snapshot
+
+    async def _end_watching(self) -> None:
+        """End the monitors with their children, and a detection that still runs."""
+        if self._detection is not None:
+            self._detection.cancel()
+            await asyncio.wait({self._detection})
+        await self._hardware.aclose()
+        if self._sampler is not None:
+            await asyncio.to_thread(self._sampler.stop)
+
+
+def _sampler(settings: Settings, vendors: Sequence[VendorSupport]) -> Sampler | None:
+    """The sampler of all vendors' monitors; none when it is switched off. Asks nothing yet."""
+    if settings.telemetry_interval_s == 0:
+        return None
+    monitors = [vendor.monitor(ROOT) for vendor in vendors]
+    return Sampler(monitors, HostSampler(settings.state_dir), interval_s=settings.telemetry_interval_s)

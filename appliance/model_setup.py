@@ -15,8 +15,9 @@ from appliance.serving.types import ServedModel
 from appliance.settings import Settings
 from drivers.types import Device, HardwareSnapshot, Vendor
 from models.fit import fit_installed
-from models.gguf import read_header, read_token_types, read_tokens
+from models.gguf import read_token_types, read_tokens
 from models.gguf_header import GgufHeader
+from models.gguf_set import installed_header
 from models.types import FitPlan, InstalledModel
 
 _MARKED_TOKEN_TYPES = (3, 4)
@@ -74,7 +75,7 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
     """
     if settings.seats is not None and settings.seats > MOST_SEATS:
         raise TooManySeats(seats=settings.seats, most=MOST_SEATS)
-    header = read_header(installed.path)
+    header = installed_header(installed)
     plan = fit_installed(
         header, snapshot, settings.seats, settings.context_tokens, usable_vendors=engine_vendors(settings.backends_dir)
     )
@@ -99,18 +100,19 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
 def visible_devices(plan: FitPlan, devices: tuple[Device, ...]) -> Mapping[str, str]:
     """Environment that shows the engine exactly the plan's devices, in the plan's order.
 
-    Empty (all devices are seen) for a plan on the processor, and when a driver did not tell a device's index: a wrong
-    index would be worse than a device too many.
+    A device is named by its ``selector`` where it has one: a MIG instance has no index. Empty (all devices are seen)
+    for a plan on the processor, and when a driver tells neither: a wrong index would be worse than a device too many.
     """
     by_key = {device.key: device for device in devices}
     chosen = [by_key[key] for key in plan.devices]
-    if not chosen or any(device.index is None for device in chosen):
+    words = [device.selector or device.index for device in chosen]
+    if not words or None in words:
         return {}
-    indices = ",".join(str(device.index) for device in chosen)
+    visible = ",".join(str(word) for word in words)
     if chosen[0].vendor == Vendor.NVIDIA:
         # CUDA numbers cards by speed unless told to count as the driver (and our probe) does.
-        return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": indices}
-    return {"ASCEND_RT_VISIBLE_DEVICES": indices}
+        return {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": visible}
+    return {"ASCEND_RT_VISIBLE_DEVICES": visible}
 
 
 def _control_tokens(header: GgufHeader) -> frozenset[str]:

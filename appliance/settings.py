@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError
+from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -27,10 +28,18 @@ from appliance.paths import config_candidates, default_models_dir, default_state
 
 ENVIRONMENT_PREFIX = "R1BOX_"
 CONFIG_VARIABLE = "R1BOX_CONFIG"
+ENDPOINT_PATTERN = r"^https?://[^\s@?#]+$"
+"""An address without credentials, query and fragment."""
 
 
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
+
+
+def _off_or_sane(interval_s: float) -> float:
+    if interval_s != 0 and not 0.5 <= interval_s <= 60:
+        raise PydanticCustomError("interval_out_of_range", "Input should be 0 (off) or from 0.5 to 60")
+    return interval_s
 
 
 Folder = Annotated[Path, AfterValidator(_absolute)]
@@ -50,6 +59,14 @@ class Settings(BaseSettings):
         default_factory=default_models_dir,
         description="Folder of the model store. Default: $XDG_DATA_HOME/r1box/models, else "
         "~/.local/share/r1box/models.",
+    )
+    models_max_bytes: int | None = Field(
+        default=None, ge=1, description="Most bytes the model store may take. Without it: what the disk has."
+    )
+    models_keep_free_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=0,
+        description="Bytes of the model store's disk that imports and downloads leave free.",
     )
     host: str = Field(
         default="127.0.0.1",
@@ -91,8 +108,51 @@ class Settings(BaseSettings):
     start_timeout_s: float = Field(
         default=900.0, gt=0, le=86_400, description="Seconds that a model may take to load before it counts as failed."
     )
+    telemetry_interval_s: Annotated[float, AfterValidator(_off_or_sane)] = Field(
+        default=1.0,
+        description="Seconds between two samples of cards and host, 0.5 to 60; 0 switches telemetry off. Sources that "
+        "cost more are asked less often.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severity that is logged: debug, info, warning or error."
+    )
+    hub_order: Literal["huggingface,modelscope", "modelscope,huggingface", "huggingface", "modelscope"] = Field(
+        default="huggingface,modelscope",
+        description="Hubs that r1box models pull asks, in this order: huggingface, modelscope or both with a comma.",
+    )
+    huggingface_endpoint: str | None = Field(
+        default=None,
+        pattern=ENDPOINT_PATTERN,
+        description="Address of Hugging Face or of a mirror of it. Default: HF_ENDPOINT, else https://huggingface.co.",
+    )
+    modelscope_endpoint: str | None = Field(
+        default=None,
+        pattern=ENDPOINT_PATTERN,
+        description="Address of ModelScope. Default: MODELSCOPE_ENDPOINT, else https://modelscope.cn.",
+    )
+    huggingface_token_file: Folder | None = Field(
+        default=None,
+        description="File (mode 0600) with a token for Hugging Face. HF_TOKEN in the environment goes before it.",
+    )
+    modelscope_token_file: Folder | None = Field(
+        default=None,
+        description="File (mode 0600) with a token for ModelScope. MODELSCOPE_API_TOKEN in the environment goes before "
+        "it.",
+    )
+    hub_proxy: str | None = Field(
+        default=None,
+        pattern=r"^https?://\S+$",
+        repr=False,
+        description="Proxy for the hubs, such as http://proxy:3128. Without it: HTTPS_PROXY and NO_PROXY of the "
+        "environment.",
+    )
+    hub_ca_bundle: Folder | None = Field(
+        default=None,
+        description="PEM file with certificates that are trusted for the hubs beside the usual ones, for a proxy that "
+        "opens TLS.",
+    )
+    download_bytes_per_s: int | None = Field(
+        default=None, ge=1024, description="Most bytes per second that a download takes. Without it: no limit."
     )
 
     @classmethod

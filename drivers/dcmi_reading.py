@@ -6,14 +6,18 @@ The child only measures: units are the library's own (MB of 1024*1024 bytes, ten
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 
 class DcmiStart(msgspec.Struct, tag="start", tag_field="kind", frozen=True):
-    """How the library began. ``error`` is the code of a failed init, ``missing`` the loader's word when the library
-    or one that it needs cannot be loaded, ``api`` the version that answers: 1, or 2 on the 950."""
+    """How the library began. ``error`` is the code of a failed init or list of chips, ``missing`` the loader's word
+    when the library or one that it needs cannot be loaded, ``api`` the version that answers: 1, or 2 on the 950.
+    ``listed`` are the chips in the order in which they are asked, as ``card.device`` (API 2: ``card``): a child that
+    hangs does so at the first one that it did not print."""
 
     api: int | None = None
     error: int | None = None
@@ -21,6 +25,7 @@ class DcmiStart(msgspec.Struct, tag="start", tag_field="kind", frozen=True):
     library: str | None = None
     driver_version: str | None = None
     dcmi_version: str | None = None
+    listed: tuple[str, ...] = ()
 
 
 class DcmiProcess(msgspec.Struct, frozen=True):
@@ -31,7 +36,8 @@ class DcmiProcess(msgspec.Struct, frozen=True):
 
 
 class DcmiEcc(msgspec.Struct, frozen=True):
-    """Counters of one memory: since the driver was loaded and over the life; retired ("isolated") pages."""
+    """Counters of one memory: since the driver was loaded and over the life; retired ("isolated") pages. ``enabled``
+    false: errors are not looked for, the counters say nothing."""
 
     single_bit: int | None = None
     double_bit: int | None = None
@@ -39,6 +45,7 @@ class DcmiEcc(msgspec.Struct, frozen=True):
     double_bit_total: int | None = None
     single_bit_retired_pages: int | None = None
     double_bit_retired_pages: int | None = None
+    enabled: bool | None = None
 
 
 class DcmiChip(msgspec.Struct, tag="chip", tag_field="kind", frozen=True):
@@ -47,8 +54,15 @@ class DcmiChip(msgspec.Struct, tag="chip", tag_field="kind", frozen=True):
     ``errors`` has DCMI's code of each call that failed, by the word of its field(s); -8255 is "not supported", and
     -99998 stands for a function that this library does not export. ``error_codes`` are the chip's active fault codes,
     ``error_texts`` the library's own words for them by eight hex digits. ``topology`` is DCMI's number for the way to
-    each other chip, keyed ``card.device`` (API 2: ``card``). Rates are percent with the virtual-function flag (bit 9)
-    already judged: such a value is left out and named in ``errors`` as -8255.
+    each chip listed before this one (every pair is asked once), keyed ``card.device`` (API 2: ``card``). Rates are
+    percent with the virtual-function flag (bit 9) already judged: such a value is left out and named in ``errors`` as
+    -8255.
+
+    ``error`` is the code of the call that tells health (then only the identity is known), or of the one that counts
+    the chips of the card (then ``device_id`` 0 stands for all of them).
+    The words of ``errors``: type, chips, logic_id, phy_id, chip, pci, health, error_codes, error_texts, temperature,
+    power, aicore, npu, aicore_mhz, hbm, ddr (asked only where there is no HBM), ecc_hbm, ecc_ddr, firmware,
+    cpu_affinity, processes, topology.
     """
 
     card_id: int
@@ -118,6 +132,20 @@ class DcmiReading:
     start: DcmiStart | None = None
     chips: tuple[DcmiChip, ...] = ()
     complete: bool = False
+
+
+def child_argv(watch: bool = False, *, libraries: Sequence[str] = (), preload: Sequence[str] = ()) -> list[str]:
+    """How to run the child: as a module in an isolated interpreter, so that no file of the current folder is imported.
+
+    ``libraries`` are paths where libdcmi.so may be, tried in this order before its bare name (LD_LIBRARY_PATH);
+    ``preload`` are libraries to load before it. The one place to change when the program is frozen into an executable.
+    """
+    argv = [sys.executable, "-I", "-m", "drivers.dcmi"]
+    for path in libraries:
+        argv += ["--library", path]
+    for path in preload:
+        argv += ["--preload", path]
+    return [*argv, "--watch"] if watch else argv
 
 
 def parse_reading(text: str) -> DcmiReading:

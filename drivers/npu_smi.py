@@ -22,7 +22,7 @@ MAX_LINES = 4096
 
 _BANNER = re.compile(r"\bnpu-smi\s+(\S+)\s+Version:\s*(\S+)")
 _RETURN_CODE = re.compile(r"\bret is (-\d{1,9})\b")
-_CHIP = re.compile(r"(?:Ascend\s*)?((?:310|910|950)[A-Z0-9_]*)", re.IGNORECASE)
+_CHIP = re.compile(r"(?:Ascend\s*)?((?:310|910|950)[A-Z0-9_]*(?:-\d{1,2})?)", re.IGNORECASE)
 _HEALTH_WORDS = {
     "ok": Health.OK,
     "warning": Health.WARNING,
@@ -91,26 +91,78 @@ def parse_info(text: str) -> NpuInfo:
     return NpuInfo(devices, tuple(table.findings), driver_version, error_code)
 
 
-def parse_map(text: str) -> dict[tuple[int, int], int]:
-    """(NPU id, chip id) -> number that selects the chip, from ``npu-smi info -m``. Never raises.
+@dataclass(frozen=True, slots=True)
+class MappedChip:
+    """One line of ``npu-smi info -m``. ``phy_id`` is the number of the node, told on A3 and 950 only."""
 
-    The number is ``Chip Logic ID`` and on the 950, which has none, ``Chip Phy-ID``. Lines of the board's controller
-    (``Mcu``, ``-``) are left out.
+    card_id: int
+    chip_id: int
+    logic_id: int | None = None
+    phy_id: int | None = None
+
+    @property
+    def number(self) -> int | None:
+        """What selects the chip: ``Chip Logic ID`` and on the 950, which has none, ``Chip Phy-ID``."""
+        return self.phy_id if self.logic_id is None else self.logic_id
+
+
+def parse_chips(text: str) -> tuple[MappedChip, ...]:
+    """The chips of ``npu-smi info -m``, those of which the numbers are whole. Never raises.
+
+    Lines of the board's controller (``Mcu``, ``-``) are left out, and a chip that is listed twice differently as well.
+    A text that does not end with the end of a line was cut: its last line is not read.
     """
     columns: list[str] | None = None
-    numbers: dict[tuple[int, int], int] = {}
-    for line in text.splitlines()[:MAX_LINES]:
+    found: dict[tuple[int, int], MappedChip] = {}
+    unsure: set[tuple[int, int]] = set()
+    lines = text.splitlines()[:MAX_LINES]
+    for line in lines if text.endswith(("\n", "\r")) else lines[:-1]:
         words = re.split(r"\s{2,}|\t", line.strip())
         if "NPU ID" in words and "Chip ID" in words:
             columns = words
             continue
-        if columns is None or len(words) < len(columns) - 1:
+        if columns is None or not len(columns) - 1 <= len(words) <= len(columns):
             continue
         row = dict(zip(columns, words, strict=False))
-        ids = [row.get("NPU ID", ""), row.get("Chip ID", ""), row.get("Chip Logic ID", row.get("Chip Phy-ID", ""))]
-        if all(word.isascii() and word.isdigit() and len(word) <= 9 for word in ids):
-            numbers[int(ids[0]), int(ids[1])] = int(ids[2])
-    return numbers
+        card_id, chip_id = _number(row.get("NPU ID")), _number(row.get("Chip ID"))
+        if card_id is None or chip_id is None:
+            continue
+        chip = MappedChip(card_id, chip_id, _number(row.get("Chip Logic ID")), _number(row.get("Chip Phy-ID")))
+        if found.setdefault((card_id, chip_id), chip) != chip:
+            unsure.add((card_id, chip_id))
+    return tuple(chip for key, chip in found.items() if key not in unsure and chip.number is not None)
+
+
+def parse_map(text: str) -> dict[tuple[int, int], int]:
+    """(NPU id, chip id) -> number that selects the chip, from ``npu-smi info -m``. Never raises."""
+    chips = parse_chips(text)
+    return {(chip.card_id, chip.chip_id): chip.number for chip in chips if chip.number is not None}
+
+
+def parse_list(text: str) -> dict[int, int | None]:
+    """NPU id -> number of its chips (``None``: not told, as on the 950), from ``npu-smi info -l``. Never raises.
+
+    Nothing when the cards listed are not as many as the list says itself: then it is cut.
+    """
+    total: int | None = None
+    cards: dict[int, int | None] = {}
+    last: int | None = None
+    for line in text.splitlines()[:MAX_LINES]:
+        label, _, value = (part.strip() for part in line.partition(":"))
+        number = _number(value)
+        if label in ("Total Count", "Card Count"):
+            total = number
+        elif label == "NPU ID":
+            last = number
+            if number is not None:
+                cards[number] = None
+        elif label == "Chip Count" and last is not None:
+            cards[last] = number
+    return cards if total == len(cards) and text.endswith(("\n", "\r")) else {}
+
+
+def _number(word: str | None) -> int | None:
+    return int(word) if word is not None and word.isascii() and word.isdigit() and len(word) <= 9 else None
 
 
 def chip_name(name: str, *, has_phy_id: bool = False) -> str | None:
@@ -125,7 +177,8 @@ def chip_name(name: str, *, has_phy_id: bool = False) -> str | None:
     chip = match[1].upper()
     if chip.startswith("910_93") or (chip == "910" and has_phy_id):
         return "910C"
-    return chip
+    # 910ProA, 910ProB, 910PremiumA: bins of the first generation.
+    return "910A" if chip.startswith(("910PRO", "910PREMIUM")) else chip
 
 
 def _row(table: _Table, line: str) -> None:
@@ -214,6 +267,7 @@ def _device(table: _Table, first: list[str], second: list[str]) -> None:
         temperature_celsius=_within(values.get(Field.TEMPERATURE), -60, 200),
         # 0.0 is what a broken sensor prints (310B4, error code 80E3A203); a chip that answers draws power.
         power_watts=_within(values.get(Field.POWER), 0, 100_000) or None,
+        node=f"/dev/davinci{phy_id}" if isinstance(phy_id := values.get(Field.PHY_ID), int) else None,
     )
     if any(other.key == device.key for other in table.devices):
         table.say("row_repeated", f"npu-smi lists {device.key} twice; the first is kept.", device.key)

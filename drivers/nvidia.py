@@ -1,129 +1,80 @@
-"""NVIDIA cards through NVML, asked in a child process with a time limit.
+"""NVIDIA cards: what the bus, the driver and NVML say of them, merged into devices, layers and findings.
 
-The child (``drivers.nvml``) only measures; this side judges: it compares what the library says with what is on the
-PCI bus and says for each gap what is missing and what to do. Init codes, memory rules and GB10: NVIDIA's nvml.h and
-the reports nvitop #208, gpud #1170, netdata #15755.
+NVML is asked in a child process with a time limit (``drivers.nvml``), which only measures; this side judges: it
+compares what the library says with what is on the PCI bus, below /dev and in the kernel log, and says for each gap what
+is missing and what to do.
 """
 
 from __future__ import annotations
 
-import re
-import sys
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import msgspec
-
 from drivers.command import CommandFailed, FailureKind, minimal_environment, run
 from drivers.host import Memory, read_memory
+from drivers.nvidia_device import (
+    card_device,
+    failed_questions,
+    instance_device,
+    jetson_device,
+    place,
+    silent_device,
+)
 from drivers.nvidia_errors import (
     BENIGN_CALL_ERRORS,
+    DRIVER_NOT_LOADED,
     GPU_IS_LOST,
     LIBRARY_NOT_FOUND,
     RESET_REQUIRED,
+    VFIO,
     call_errors_finding,
+    card_lost_on_bus,
     card_without_answer,
     driver_missing,
+    fewer_nvlinks,
     handle_finding,
+    held_findings,
     init_finding,
+    instance_finding,
+    jetson_without_library,
+    log_unreadable,
 )
-from drivers.nvidia_ids import NVIDIA_NAMES, NVIDIA_PCI
+from drivers.nvidia_ground import MODULE_VERSION_PATH, NvidiaGround, read_ground
+from drivers.nvidia_health import card_health, health_findings, told_once, xid_findings
+from drivers.nvidia_layers import cuda_version, judge_layers
+from drivers.nvidia_links import active_nvlinks, device_links, fewer_links
 from drivers.nvidia_monitor import NvidiaMonitor
-from drivers.pci import PciFunction, list_accelerators, normalize_address
+from drivers.nvidia_reading import NvmlDevice, NvmlReading, child_argv, parse_reading
+from drivers.nvidia_xid import XidEvent, XidLog, faults, latest_by_card, read_log, read_table
 from drivers.support import VendorSupport
-from drivers.types import Device, Finding, Health, ProbeResult, Severity, Vendor
+from drivers.types import Device, DeviceFault, Finding, LayerState, ProbeResult, Severity, Software, Vendor
 
 SOURCE = "nvidia"
 DEFAULT_TIMEOUT_S = 10.0
 """Without the persistence daemon the first question wakes every card, which takes seconds."""
-
-_UNIFIED_NAME = re.compile(r"\b(?:GB10|Orin|Xavier|Thor)\b", re.IGNORECASE)
-"""Parts whose GPU uses the host's memory. Only these: "not supported" on any other card means unknown."""
-_UNIFIED_PCI_IDS = frozenset({0x2E12})
-
-
-class NvmlStart(msgspec.Struct, tag="start", tag_field="kind", frozen=True):
-    """What the library says of itself. ``error`` is the code of a failed init, ``cuda_version`` 1000*major+10*minor."""
-
-    error: int | None = None
-    driver_version: str | None = None
-    cuda_version: int | None = None
-    count: int | None = None
-
-
-class NvmlDevice(msgspec.Struct, tag="device", tag_field="kind", frozen=True):
-    """One card as NVML tells it; ``error`` when it gives no handle, ``errors`` the failed calls by name."""
-
-    index: int
-    error: int | None = None
-    errors: dict[str, int] = {}
-    name: str | None = None
-    uuid: str | None = None
-    pci_bus_id: str | None = None
-    pci_device_id: int | None = None
-    memory_total_bytes: int | None = None
-    memory_free_bytes: int | None = None
-    memory_reserved_bytes: int | None = None
-    compute_capability: tuple[int, int] | None = None
-    temperature_celsius: int | None = None
-    power_milliwatts: int | None = None
-    utilization_percent: int | None = None
-
-
-class NvmlEnd(msgspec.Struct, tag="end", tag_field="kind", frozen=True):
-    """The child asked everything it wanted to ask."""
-
-
-@dataclass(frozen=True, slots=True)
-class NvmlReading:
-    """All lines of one child. ``complete`` is false when it stopped before the end."""
-
-    start: NvmlStart | None = None
-    devices: tuple[NvmlDevice, ...] = ()
-    complete: bool = False
-
-
-def parse_reading(text: str) -> NvmlReading:
-    """Read the child's lines; stops at the first one that is not whole. Never raises."""
-    start: NvmlStart | None = None
-    devices: list[NvmlDevice] = []
-    for line in text.splitlines():
-        try:
-            record = msgspec.json.decode(line.encode(), type=NvmlStart | NvmlDevice | NvmlEnd)
-        except (msgspec.DecodeError, RecursionError):
-            break
-        if isinstance(record, NvmlStart):
-            start = record
-        elif isinstance(record, NvmlDevice):
-            devices.append(record)
-        else:
-            return NvmlReading(start, tuple(devices), complete=True)
-    return NvmlReading(start, tuple(devices), complete=start is not None and start.error is not None)
-
-
-def child_argv() -> list[str]:
-    """How to run the child: by path in an isolated interpreter, so that no file of the current folder is imported.
-
-    The one place to change when the program is frozen into an executable.
-    """
-    return [sys.executable, "-I", str(Path(__file__).with_name("nvml.py"))]
+_LOG_WAIT_S = 6.0
 
 
 @dataclass(frozen=True, slots=True)
 class NvidiaProbe:
-    """Finds NVIDIA cards. ``root`` is where ``sys`` and ``proc`` lie, ``environment`` what the child gets (default: a
-    minimal one with our LD_LIBRARY_PATH), ``host_memory`` what a card with unified memory shares."""
+    """Finds NVIDIA cards. ``root`` is where ``sys``, ``proc`` and ``dev`` lie, ``environment`` what the child gets
+    (default: a minimal one with our LD_LIBRARY_PATH), ``host_memory`` what a card with unified memory shares,
+    ``kernel_log`` reads the Xid errors (default: the journal below ``root``, else its /dev/kmsg)."""
 
     root: Path = Path("/")
     timeout_s: float = DEFAULT_TIMEOUT_S
     environment: Mapping[str, str] | None = None
     host_memory: Callable[[], Memory] | None = None
+    kernel_log: Callable[[], XidLog] | None = None
     name: str = field(default=SOURCE, init=False)
 
     def probe(self) -> ProbeResult:
         """Ask the library and judge the answer."""
-        functions = list_accelerators(self.root, NVIDIA_PCI)
+        ground = read_ground(self.root)
+        # Both may take a while, and neither needs the other.
+        log = _Later(self.kernel_log or (lambda: read_log(self.root))) if ground.has_sign else None
         environment = self.environment
         if environment is None:
             environment = minimal_environment(keep=("LD_LIBRARY_PATH",))
@@ -132,53 +83,193 @@ class NvidiaProbe:
             output = run(child_argv(), timeout_s=self.timeout_s, environment=environment).stdout
         except CommandFailed as error:
             failure, output = error, error.result.stdout
-        host_memory = self.host_memory or (lambda: read_memory(self.root))
-        return interpret(parse_reading(output), functions, failure=failure, host_memory=host_memory)
+        return interpret(
+            parse_reading(output),
+            ground,
+            failure=failure,
+            host_memory=self.host_memory or (lambda: read_memory(self.root)),
+            log=log.wait(_LOG_WAIT_S) if log is not None else XidLog(),
+        )
+
+
+class _Later:
+    """The kernel log, read in a thread; what comes too late is not known. The thread is left behind then."""
+
+    def __init__(self, read: Callable[[], XidLog]) -> None:
+        self._log = XidLog()
+        self._thread = threading.Thread(target=self._run, args=(read,), name="kernel-log", daemon=True)
+        self._thread.start()
+
+    def _run(self, read: Callable[[], XidLog]) -> None:
+        self._log = read()
+
+    def wait(self, timeout_s: float) -> XidLog:
+        self._thread.join(timeout_s)
+        return self._log
 
 
 def interpret(
     reading: NvmlReading,
-    functions: tuple[PciFunction, ...] | None,
+    ground: NvidiaGround,
     *,
     failure: CommandFailed | None = None,
     host_memory: Callable[[], Memory],
+    log: XidLog = XidLog(),  # noqa: B008 (frozen)
 ) -> ProbeResult:
-    """Devices and findings from what the library said, what is on the PCI bus and how the child ended.
+    """Devices, layers and findings from what the library said, what the system shows and how the child ended.
 
-    ``functions`` are NVIDIA's accelerators on the bus, ``None`` when the bus cannot be read. No library and no card
-    is no finding: that is any machine without NVIDIA.
+    No library and no card is no finding: that is any machine without NVIDIA.
     """
-    on_bus = functions or ()
-    findings: list[Finding] = []
-    start = reading.start
-    if start is not None and start.error is not None:
-        if start.error != LIBRARY_NOT_FOUND:
-            findings.append(init_finding(start.error, on_bus, bus_known=functions is not None))
-        elif on_bus:
-            findings.append(driver_missing(on_bus))
-        return ProbeResult(SOURCE, (), tuple(findings))
-    if failure is not None or not reading.complete:
-        findings.append(_broken_off(reading, failure))
-    lost_addresses = _addresses_of_lost(reading, on_bus)
-    devices: list[Device] = []
-    for answer in reading.devices:
-        if answer.error is not None:
-            device = _silent_device(answer, lost_addresses.get(answer.index), on_bus)
-            findings.append(handle_finding(answer.error, device))
-        else:
-            device = _device(answer, start, host_memory)
-            findings += _device_findings(answer, device)
-        devices.append(_with_numa_node(device, on_bus))
-    if reading.complete and all(device.pci_address for device in devices):
-        answered = {device.pci_address for device in devices}
-        findings += [card_without_answer(function) for function in on_bus if function.address not in answered]
-    return ProbeResult(SOURCE, tuple(devices), tuple(findings))
+    judge = _Judge(reading, ground, failure, host_memory, log)
+    judge.library()
+    judge.cards()
+    judge.unlisted()
+    judge.jetson()
+    if log.refused is not None and judge.devices:
+        judge.findings.append(log_unreadable(log.refused))
+    layers, findings = judge_layers(ground, reading, told_once(judge.findings))
+    software = _software(reading, ground) if layers else ()
+    return ProbeResult(SOURCE, tuple(judge.devices), findings, layers, software)
+
+
+class _Judge:
+    """Collects devices and findings, one source after the other."""
+
+    def __init__(
+        self,
+        reading: NvmlReading,
+        ground: NvidiaGround,
+        failure: CommandFailed | None,
+        host_memory: Callable[[], Memory],
+        log: XidLog,
+    ) -> None:
+        self.devices: list[Device] = []
+        self.findings: list[Finding] = []
+        self._reading = reading
+        self._ground = ground
+        self._failure = failure
+        self._host_memory = host_memory
+        self._table = read_table()
+        self._events = latest_by_card(log.events)
+        self._places = place(reading, ground)
+
+    @property
+    def _error(self) -> int | None:
+        return self._reading.start.error if self._reading.start is not None else None
+
+    def library(self) -> None:
+        """Why the library as a whole gives no answer, or breaks off."""
+        start, ground = self._reading.start, self._ground
+        if start is not None and start.error is not None:
+            held = held_findings(ground.on_bus) if start.error in (LIBRARY_NOT_FOUND, DRIVER_NOT_LOADED) else None
+            if held is not None:
+                self.findings += held
+            elif start.error != LIBRARY_NOT_FOUND:
+                self.findings.append(init_finding(start, ground))
+            elif ground.on_bus:
+                self.findings.append(driver_missing(ground.on_bus, module_loaded=ground.module_loaded))
+        elif self._failure is not None or not self._reading.complete:
+            self.findings.append(_broken_off(self._reading, self._failure))
+
+    def cards(self) -> None:
+        """The cards that the library counts."""
+        links = device_links(self._reading)
+        topology = self._reading.topology
+        no_topology = topology is not None and topology.error in BENIGN_CALL_ERRORS
+        fewer = fewer_links([card for card in self._reading.devices if card.error is None])
+        for answer in self._reading.devices:
+            if answer.error is not None:
+                function = self._places.silent.get(answer.index)
+                events = self._events.get(function.address, ()) if function is not None else ()
+                device = silent_device(
+                    function, self._ground, index=answer.index, error=answer.error, faults=self._faults(events)
+                )
+                self._add(device, [handle_finding(answer.error, device)], events)
+                continue
+            device = card_device(
+                answer,
+                self._ground,
+                driver_version=self._reading.start.driver_version if self._reading.start is not None else None,
+                host_memory=self._host_memory,
+                links=links.get(answer.index, ()),
+            )
+            if no_topology and not device.links:
+                device = replace(device, unsupported=(*device.unsupported, "links"))
+            events = self._events.get(device.pci_address or "", ())
+            if events:
+                found = self._faults(events)
+                device = replace(device, faults=found, health=card_health(answer, found))
+            findings = _device_findings(answer, device)
+            if answer.index in fewer:
+                findings.append(fewer_nvlinks(device, active_nvlinks(answer), fewer[answer.index]))
+            self._add(device, findings, events)
+            self._add_instances(answer, device)
+
+    def unlisted(self) -> None:
+        """Cards on the bus that the library does not list, or that it did not come to."""
+        indexes = {function.address: index for index, function in self._places.silent.items()}
+        first_silent = len(self._reading.devices)
+        reached = self._reading.complete and self._error is None
+        unplaced = any(device.pci_address is None for device in self.devices)
+        for function in self._places.unlisted:
+            lost = function.address in self._ground.lost and function.driver != VFIO
+            if unplaced and not lost:
+                # It may be a card that answered without telling where it is.
+                continue
+            if function.driver == VFIO:
+                if reached:
+                    self.findings.append(card_without_answer(function))
+                continue
+            index = indexes.get(function.address)
+            begun = self._reading.start is not None and not self._reading.complete
+            hidden = begun and (index is None or index > first_silent)
+            events = self._events.get(function.address, ())
+            device = silent_device(
+                function,
+                self._ground,
+                index=index,
+                faults=self._faults(events),
+                library=LayerState.NOT_REACHED if hidden else LayerState.BROKEN,
+            )
+            findings = [card_lost_on_bus(device)] if lost else []
+            if reached and not lost:
+                findings.append(card_without_answer(function, device))
+            self._add(device, findings, events)
+
+    def jetson(self) -> None:
+        """A Jetson that no library speaks for."""
+        if self._ground.jetson is None or self.devices:
+            return
+        device = jetson_device(self._ground.jetson, self._ground, self._host_memory())
+        self._add(device, [jetson_without_library(device)] if self._error == LIBRARY_NOT_FOUND else [], ())
+
+    def _add(self, device: Device, findings: Sequence[Finding], events: Sequence[XidEvent]) -> None:
+        self.devices.append(device)
+        self.findings += findings
+        if not any(finding.code == "device_lost" for finding in findings):
+            self.findings += xid_findings(events, device, self._table)
+
+    def _add_instances(self, answer: NvmlDevice, card: Device) -> None:
+        for instance in answer.instances:
+            device = instance_device(instance, card)
+            self.devices.append(device)
+            if instance.error is not None:
+                self.findings.append(instance_finding(instance.error, device))
+            elif device.memory_total_bytes is None:
+                self.findings.append(_memory_unknown(device))
+
+    def _faults(self, events: Sequence[XidEvent]) -> tuple[DeviceFault, ...]:
+        return faults(events, self._table)
 
 
 def _broken_off(reading: NvmlReading, failure: CommandFailed | None) -> Finding:
     """The child hung, crashed or could not run; says at which card."""
     count = reading.start.count if reading.start is not None else None
-    where = "while it was started" if count is None else f"at card {len(reading.devices)} of {count} (counted from 0)"
+    where = "while it was started"
+    if count is not None:
+        where = f"at card {len(reading.devices)} of {count} (counted from 0)"
+        if len(reading.devices) >= count:
+            where = "after the last card"
     hint = "Run nvidia-smi by hand and read the kernel log (journalctl -k -g NVRM)."
     if failure is None or failure.kind in (FailureKind.NOT_FOUND, FailureKind.NOT_EXECUTABLE, FailureKind.EXIT_CODE):
         reason = failure.message if failure is not None else "The answer of the NVML child process was cut off."
@@ -191,91 +282,37 @@ def _broken_off(reading: NvmlReading, failure: CommandFailed | None) -> Finding:
     return Finding("probe_crashed", message, hint, Severity.ERROR, SOURCE)
 
 
-def _addresses_of_lost(reading: NvmlReading, on_bus: tuple[PciFunction, ...]) -> dict[int, str]:
-    """PCI addresses of cards without a handle, by index: NVML counts in bus order, so when as many functions are left
-    over as cards are silent they belong together in that order. In any other case nothing is said."""
-    answered = {normalize_address(device.pci_bus_id) for device in reading.devices if device.pci_bus_id}
-    silent = [device.index for device in reading.devices if device.error is not None]
-    left = sorted(function.address for function in on_bus if function.address not in answered)
-    return dict(zip(sorted(silent), left, strict=True)) if len(silent) == len(left) else {}
-
-
-def _silent_device(answer: NvmlDevice, address: str | None, on_bus: tuple[PciFunction, ...]) -> Device:
-    chip = next((function.chip for function in on_bus if function.address == address), None)
-    critical = answer.error in (GPU_IS_LOST, RESET_REQUIRED)
-    return Device(
-        vendor=Vendor.NVIDIA,
-        index=answer.index,
-        name=f"NVIDIA {chip}" if chip else "NVIDIA card",
-        chip=chip,
-        pci_address=address,
-        health=Health.CRITICAL if critical else Health.UNKNOWN,
-    )
-
-
-def _device(answer: NvmlDevice, start: NvmlStart | None, host_memory: Callable[[], Memory]) -> Device:
-    fallback = NVIDIA_NAMES.get(answer.pci_device_id) if answer.pci_device_id is not None else None
-    name = answer.name or (f"NVIDIA {fallback}" if fallback else "NVIDIA card")
-    unified = answer.pci_device_id in _UNIFIED_PCI_IDS or _UNIFIED_NAME.search(name) is not None
-    total, free = answer.memory_total_bytes or None, answer.memory_free_bytes
-    if unified:
-        # NVML answers "not supported" here, or zero, or figures that reporters found wrong; the host's are right.
-        memory = host_memory()
-        total, free = memory.total_bytes, memory.available_bytes
-    if total is None:
-        free = None
-    lost = {GPU_IS_LOST, RESET_REQUIRED} & set(answer.errors.values())
-    capability = answer.compute_capability
-    return Device(
-        vendor=Vendor.NVIDIA,
-        index=answer.index,
-        name=name,
-        chip=_short_name(name) or fallback,
-        uuid=answer.uuid,
-        pci_address=normalize_address(answer.pci_bus_id) if answer.pci_bus_id else None,
-        memory_total_bytes=total,
-        memory_free_bytes=free,
-        unified_memory=unified,
-        compute_capability=f"{capability[0]}.{capability[1]}" if capability is not None else None,
-        # NVML has no word for health: a card that answers every question without loss counts as well.
-        health=Health.CRITICAL if lost else Health.OK,
-        utilization_percent=answer.utilization_percent,
-        temperature_celsius=answer.temperature_celsius,
-        power_watts=answer.power_milliwatts / 1000 if answer.power_milliwatts is not None else None,
-        driver_version=start.driver_version if start is not None else None,
-    )
-
-
 def _device_findings(answer: NvmlDevice, device: Device) -> list[Finding]:
     for code in (GPU_IS_LOST, RESET_REQUIRED):
         if code in answer.errors.values():
             return [handle_finding(code, device)]
     findings: list[Finding] = []
-    if device.memory_total_bytes is None:
-        message = (
-            f"{device.name} (card {device.index}) does not tell how much memory it has; no model is planned on it."
-        )
-        hint = "Run nvidia-smi -q -d MEMORY. With MIG on, the instances have to be asked instead of the card."
-        findings.append(Finding("memory_unknown", message, hint, Severity.WARNING, SOURCE, device.key))
-    # A call that the driver or the card does not have is "unsupported", not an error; v1 stands in for v2 memory.
-    failed = {
-        name: code for name, code in answer.errors.items() if code not in BENIGN_CALL_ERRORS and name != "memory_v2"
-    }
+    if device.memory_total_bytes is None and not device.partitioned:
+        findings.append(_memory_unknown(device))
+    failed = failed_questions(answer)
     if failed:
         findings.append(call_errors_finding(failed, device))
-    return findings
+    return findings + health_findings(answer, device)
 
 
-def _short_name(name: str) -> str:
-    """``NVIDIA L20`` -> ``L20``, ``Tesla T4`` -> ``T4``, ``Orin (nvgpu)`` -> ``Orin``."""
-    return name.removeprefix("NVIDIA ").removeprefix("Tesla ").removesuffix("(nvgpu)").strip()
+def _memory_unknown(device: Device) -> Finding:
+    which = f"card {device.index}" if device.index is not None else device.key
+    message = f"{device.name} ({which}) does not tell how much memory it has; no model is planned on it."
+    return Finding("memory_unknown", message, "Run nvidia-smi -q -d MEMORY.", Severity.WARNING, SOURCE, device.key)
 
 
-def _with_numa_node(device: Device, on_bus: tuple[PciFunction, ...]) -> Device:
-    for function in on_bus:
-        if function.address == device.pci_address:
-            return replace(device, numa_node=function.numa_node)
-    return device
+def _software(reading: NvmlReading, ground: NvidiaGround) -> tuple[Software, ...]:
+    """The driver's version (that of the loaded module) and the newest CUDA that it can run."""
+    found: list[Software] = []
+    start = reading.start
+    if ground.module_version is not None:
+        found.append(Software("nvidia-driver", ground.module_version, f"/{MODULE_VERSION_PATH}"))
+    elif start is not None and start.driver_version is not None:
+        found.append(Software("nvidia-driver", start.driver_version, start.library_path))
+    cuda = cuda_version(start.cuda_version) if start is not None else None
+    if cuda is not None:
+        found.append(Software("cuda-driver", cuda))
+    return tuple(found)
 
 
 NVIDIA = VendorSupport(Vendor.NVIDIA, "NVIDIA", NvidiaProbe, NvidiaMonitor)

@@ -89,3 +89,38 @@ def decode_band(
     if not slow_s or not fast_s:
         return None
     return SpeedBand(low=round(1 / slow_s, 1), high=round(1 / fast_s, 1))
+
+
+_EFFICIENCY_IN_PARALLEL: dict[str, tuple[float, float]] = {Vendor.NVIDIA: (0.4, 0.8), Vendor.ASCEND: (0.25, 0.65)}
+"""As ``_EFFICIENCY`` when every layer is divided over devices: they wait for each other twice a layer. Not measured."""
+
+
+def parallel_band(
+    devices: tuple[Device, ...], read_bytes: int, kv_bytes_per_token: float, *, experts: bool
+) -> SpeedBand | None:
+    """Tokens per second of one stream when ``devices`` divide every layer; ``None`` when a card is not known.
+
+    ``read_bytes`` are the weights that one token reads, all devices together.
+    """
+    cards = [find_card(device) for device in devices]
+    if not cards or any(card is None for card in cards):
+        return None
+    slowest = sum(min(card.bandwidth_gb_s) for card in cards if card is not None) * 1e9
+    fastest = sum(max(card.bandwidth_gb_s) for card in cards if card is not None) * 1e9
+    low, high = _EFFICIENCY_OF_EXPERTS if experts else _EFFICIENCY_IN_PARALLEL.get(devices[0].vendor, (0.25, 0.65))
+    if len(devices) == 1 and not experts:
+        low, high = _EFFICIENCY.get(devices[0].vendor, (low, high))
+    bytes_per_token = read_bytes + kv_bytes_per_token * _CONTEXT_OF_ESTIMATE
+    return SpeedBand(low=round(slowest * low / bytes_per_token, 1), high=round(fastest * high / bytes_per_token, 1))
+
+
+_HOST_BANDWIDTH_GB_S = (35.0, 200.0)
+"""Memory of processors that such boxes have: two channels of DDR4 (a desktop) to eight of DDR5 (a server)."""
+_HOST_EFFICIENCY = (0.5, 0.8)
+
+
+def host_band(read_bytes: int, kv_bytes_per_token: float) -> SpeedBand:
+    """Tokens per second of one stream on the processor. No probe tells the memory's bandwidth, so the band is wide."""
+    bytes_per_token = read_bytes + kv_bytes_per_token * _CONTEXT_OF_ESTIMATE
+    slow, fast = (gb_s * 1e9 * share for gb_s, share in zip(_HOST_BANDWIDTH_GB_S, _HOST_EFFICIENCY, strict=True))
+    return SpeedBand(low=round(slow / bytes_per_token, 1), high=round(fast / bytes_per_token, 1))

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable
+from fractions import Fraction
 from importlib import resources
 from typing import Any
 
 import msgspec
 
 from models.errors import CatalogueInvalid
-from models.types import Catalogue, ModelShape, QuantizationBytes, Variant
+from models.types import Catalogue, EngineName, HubForm, ModelShape, QuantizationBytes, Variant
 
 CATALOGUE_SCHEMA = 1
 _FILE = "catalogue.toml"
@@ -31,6 +32,17 @@ _POSITIVE = (
     "vocab_size",
     "context_length",
 )
+FORM_BITS_PER_WEIGHT: dict[str, Fraction] = {
+    "BF16": Fraction(16),
+    "FP8": Fraction(8),
+    "W8A8": Fraction(8),
+    "W8A16": Fraction(8),
+    # Groups of 128 weights share a scale of 16 bits and a zero point of 4.
+    "AWQ": Fraction(4) + Fraction(16 + 4, 128),
+    "GPTQ-Int4": Fraction(4) + Fraction(16 + 4, 128),
+    "W4A16": Fraction(4) + Fraction(16 + 4, 128),
+}
+"""Bits of one weight of the layers in the forms that engines other than llama.cpp read."""
 _BITS_PER_WEIGHT = (1.0, 16.2)
 """Between IQ1_S and 16 bits with a few F32 norms."""
 
@@ -110,6 +122,7 @@ def _check_variant(variant: Variant, known: set[str], source: str) -> None:
     if (variant.demoted_below is None) != (variant.demoted_rank is None):
         raise wrong("demoted_below and demoted_rank go together")
     mentioned = {variant.floor, variant.demoted_below, *variant.quantizations, *(f.quantization for f in variant.files)}
+    mentioned |= {form.form for form in variant.hub_forms}
     unknown = sorted(str(name) for name in mentioned - {None} - known)
     if unknown:
         raise wrong(f"unknown quantization {', '.join(unknown)}")
@@ -118,6 +131,8 @@ def _check_variant(variant: Variant, known: set[str], source: str) -> None:
     for repository in (variant.repository, *variant.gguf_repositories, *(f.repository for f in variant.files)):
         if not _REPOSITORY.fullmatch(repository):
             raise wrong(f"{repository!r} is not OWNER/NAME")
+    for form in variant.hub_forms:
+        _check_form(form, wrong)
     for file in variant.files:
         if not _SHA256.fullmatch(file.sha256):
             raise wrong(f"{file.path}: not a sha256: {file.sha256!r}")
@@ -133,6 +148,16 @@ def _check_shape(variant: Variant, wrong: _Wrong) -> None:
     expected = kv_elements_per_token(shape)
     if variant.kv_elements_per_token != expected:
         raise wrong(f"kv_elements_per_token is {variant.kv_elements_per_token}, the shape gives {expected}")
+
+
+def _check_form(form: HubForm, wrong: _Wrong) -> None:
+    if form.form not in FORM_BITS_PER_WEIGHT:
+        raise wrong(f"the form {form.form} has no known size and gate")
+    if not form.engines or EngineName.LLAMA_CPP in form.engines:
+        raise wrong(f"{form.form}: engines must name at least one, and not llama.cpp")
+    for repository in (form.repository, form.modelscope):
+        if repository is not None and not _REPOSITORY.fullmatch(repository):
+            raise wrong(f"{repository!r} is not OWNER/NAME")
 
 
 def _check_size(variant: Variant, name: str, size: QuantizationBytes, wrong: _Wrong) -> None:

@@ -2,6 +2,8 @@
 
 Each error carries a stable ``code`` for programs, a plain ``message`` that says what is so, a ``hint`` that says what
 to do next, the HTTP status an API would answer with, and ``details`` with the numbers behind the message.
+
+Over 400 lines because the codes are one list that programs rely on: here they can be read and compared in one place.
 """
 
 from __future__ import annotations
@@ -181,18 +183,33 @@ class UnsupportedTensorType(ModelFileError):
         )
 
 
-class SplitModel(ModelFileError):
-    """One file of a set that belongs together."""
+class SplitSetIncomplete(ModelFileError):
+    """Files of a set that belongs together are not beside the one that was given."""
 
-    code = "split_model"
+    code = "split_set_incomplete"
 
-    def __init__(self, path: Path, number: int, count: int) -> None:
+    def __init__(self, path: Path, missing: Sequence[str], parts: int) -> None:
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         super().__init__(
-            f"{path.name} is part {number} of {count} of a split model; this version imports single files only.",
-            "Merge the parts with 'llama-gguf-split --merge FIRST_PART OUT.gguf' and import OUT.gguf.",
+            f"{path.name} is one of {parts} parts of a model; missing beside it: {shown}.",
+            "Put all parts into one folder under the names they were published with, then give any one of them.",
             path=str(path),
-            part=number,
-            parts=count,
+            missing=list(missing),
+            parts=parts,
+        )
+
+
+class SplitSetInconsistent(ModelFileError):
+    """The parts of a set contradict each other or their names."""
+
+    code = "split_set_inconsistent"
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(
+            f"The parts of the split model do not fit together: {path.name} {problem}.",
+            "Get all parts from the same place again, under the names they were published with.",
+            path=str(path),
+            problem=problem,
         )
 
 
@@ -231,6 +248,58 @@ class ImportSourceChanged(ModelFileError):
             "Wait until the download or copy that writes it has ended, then import again.",
             path=str(path),
             problem=problem,
+        )
+
+
+class ModelFolderUnusable(ModelFileError):
+    """A folder was given that does not hold exactly one model that can be taken."""
+
+    code = "model_folder_unusable"
+
+    def __init__(self, path: Path, problem: str, hint: str, **details: Detail) -> None:
+        super().__init__(f"The folder {path} cannot be imported: {problem}.", hint, path=str(path), **details)
+
+
+class PickleRefused(ModelFileError):
+    """Weights in PyTorch's pickle format: loading one runs whatever code is in it."""
+
+    code = "pickle_refused"
+
+    def __init__(self, path: Path, names: Sequence[str]) -> None:
+        super().__init__(
+            f"The folder {path} holds {', '.join(names[:3])}: files of that kind can run code when they are loaded, so "
+            "none is taken.",
+            "Get the model in safetensors form, and remove the other weights from the folder.",
+            path=str(path),
+            files=list(names),
+        )
+
+
+class TemplateRefused(ModelFileError):
+    """The chat template in the model cannot be rendered, or not safely."""
+
+    code = "chat_template_refused"
+
+    def __init__(self, path: Path, problem: str) -> None:
+        super().__init__(
+            f"The chat template in {path.name} cannot be used: {problem}.",
+            "Get the file from another converter, or one that was made again since.",
+            path=str(path),
+            problem=problem,
+        )
+
+
+class NeedsOtherEngine(ModelFileError):
+    """A model in a form that the engine at hand does not read."""
+
+    code = "needs_other_engine"
+
+    def __init__(self, model_id: str, form: str) -> None:
+        super().__init__(
+            f"'{model_id}' is stored as {form}, which llama.cpp does not read; vLLM, vLLM-Ascend and MindIE do.",
+            "Serve it with one of those engines, or import the model as a GGUF.",
+            model=model_id,
+            format=form,
         )
 
 
@@ -307,6 +376,17 @@ class ContextTooLong(ModelError):
 # --- the store -------------------------------------------------------------------------------------------------------
 
 
+class VariantUnknown(ModelError):
+    """The catalogue has no such variant or form. ``similar`` holds names that come near."""
+
+    code = "variant_unknown"
+    http_status = 404
+
+    def __init__(self, name: str, similar: Sequence[str]) -> None:
+        hint = f"Did you mean {', '.join(similar[:9])}?" if similar else "r1box plan --all shows all."
+        super().__init__(f"The catalogue has no '{name}'.", hint, name=name, similar=list(similar))
+
+
 class ModelNotFound(ModelError):
     """No model of this id is in the store. ``similar`` holds ids that come near."""
 
@@ -353,19 +433,87 @@ class ModelDamaged(ModelError):
         )
 
 
+class ModelIsDefault(ModelError):
+    """The default model is not removed by the way."""
+
+    code = "model_is_default"
+    http_status = 409
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"'{model_id}' is the default model, the one that is served when none is named.",
+            f"Choose another with 'r1box models default ID' first, or use 'r1box models remove --force {model_id}'.",
+            model=model_id,
+        )
+
+
+class ModelInUse(ModelError):
+    """A process serves the model now."""
+
+    code = "model_in_use"
+    http_status = 409
+
+    def __init__(self, model_id: str) -> None:
+        super().__init__(
+            f"'{model_id}' is being served now.",
+            f"Stop the service or let it serve another model first, or use 'r1box models remove --force {model_id}'.",
+            model=model_id,
+        )
+
+
+class ImportRunning(ModelError):
+    """Another process imports the same thing at this moment."""
+
+    code = "import_running"
+    http_status = 409
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"An import of {what} is already running.",
+            "Wait until it has ended, or stop it; a stopped import goes on where it was.",
+            what=what,
+        )
+
+
+class BudgetExceeded(ModelError):
+    """The store would grow beyond what it may take. ``removable`` are ids that could go, the largest first."""
+
+    code = "store_budget_exceeded"
+    http_status = 507
+
+    def __init__(
+        self, where: Path, needed_bytes: int, used_bytes: int, max_bytes: int, removable: Sequence[str]
+    ) -> None:
+        over = human_bytes(needed_bytes + used_bytes - max_bytes)
+        what = f"for example {', '.join(removable)}" if removable else "none of those here is free to go"
+        super().__init__(
+            f"The model store {where} may take {human_bytes(max_bytes)} and holds {human_bytes(used_bytes)}; "
+            f"{human_bytes(needed_bytes)} more are {over} too many.",
+            f"Remove models that are no longer used ({what}): r1box models remove ID; or raise the limit.",
+            path=str(where),
+            needed_bytes=needed_bytes,
+            used_bytes=used_bytes,
+            max_bytes=max_bytes,
+            removable=list(removable),
+        )
+
+
 class NoSpace(ModelError):
     """The file system of the store has not room enough."""
 
     code = "no_space"
     http_status = 507
 
-    def __init__(self, where: Path, needed_bytes: int, free_bytes: int) -> None:
+    def __init__(self, where: Path, needed_bytes: int, free_bytes: int, removable: Sequence[str] = ()) -> None:
+        example = f", for example {', '.join(removable)}" if removable else ""
         super().__init__(
             f"The disk under {where} has {human_bytes(free_bytes)} free; {human_bytes(needed_bytes)} are needed.",
-            "Remove models that are no longer used (r1box models remove ID) or move the store (R1BOX_MODELS_DIR).",
+            f"Remove models that are no longer used (r1box models remove ID{example}) or move the store "
+            "(R1BOX_MODELS_DIR).",
             path=str(where),
             needed_bytes=needed_bytes,
             available_bytes=free_bytes,
+            removable=list(removable),
         )
 
 

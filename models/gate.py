@@ -33,6 +33,7 @@ class ChipClass(StrEnum):
     ASCEND_910B = "910B"
     ASCEND_910C = "910C"
     ASCEND_OTHER = "other Ascend"
+    OTHER = "other vendor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ def classify(device: Device) -> Chip:
     """Which rules apply to ``device``."""
     if device.vendor == Vendor.NVIDIA:
         return Chip(ChipClass.NVIDIA, _compute_capability(device))
+    if device.vendor != Vendor.ASCEND:
+        return Chip(ChipClass.OTHER)
     name = (device.chip or device.name).lower().replace("ascend", "").strip(" -_")
     if name.startswith("310p"):
         return Chip(ChipClass.ASCEND_310P)
@@ -132,6 +135,9 @@ def judge_types(chip: Chip, architecture: str, matrix_types: Collection[str]) ->
         return _ON_CPU
     if chip.chip_class is ChipClass.NVIDIA:
         return _judge_cuda(chip, matrix_types)
+    if chip.chip_class is ChipClass.OTHER:
+        reason = "no engine here is known to compute on cards of this vendor"
+        return Verdict(Computes.NOT, "vendor_not_supported", reason, "r1box")
     return _judge_cann(chip.chip_class, architecture, matrix_types)
 
 

@@ -40,13 +40,14 @@ _SPECIAL_ROLES = ("bos", "eos", "eot", "eom", "unknown", "padding", "seperator",
 """``seperator`` is how the format spells it."""
 
 
-def open_model_file(path: Path) -> int:
+def open_model_file(path: Path, *, follow: bool = True) -> int:
     """Opens an ordinary file for reading and returns its descriptor, which the caller closes.
 
-    Never blocks on a pipe or device. Raises ``ImportSourceUnreadable``.
+    Never blocks on a pipe or device; ``follow`` says whether ``path`` may be a link. Raises ``ImportSourceUnreadable``.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY | (0 if follow else os.O_NOFOLLOW)
+        descriptor = os.open(path, flags)
     except FileNotFoundError as error:
         raise ImportSourceUnreadable(path, "there is no such file", "Check the path.") from error
     except (PermissionError, IsADirectoryError) as error:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
+
+Buffer = bytes | bytearray | memoryview
+"""Bytes to hash or write."""
 
 BLOCK_BYTES = 4 * 1024 * 1024
 
@@ -19,7 +22,7 @@ def ignore_progress(_done_bytes: int, _total_bytes: int) -> None:
 
 def sha256_of(path: Path, progress: Progress = ignore_progress) -> str:
     """Hex digest of the whole file. Raises ``OSError``."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         return sha256_of_descriptor(descriptor, progress)
     finally:
@@ -37,3 +40,30 @@ def sha256_of_descriptor(descriptor: int, progress: Progress = ignore_progress) 
         done += read
         progress(done, total)
     return digest.hexdigest()
+
+
+def damaged_ranges(path: Path, chunk_bytes: int, chunks: Sequence[str]) -> list[tuple[int, int]]:
+    """``(start, end)`` in bytes of the runs of chunks whose sha256 is another one; what is cut off counts. Raises
+    ``OSError``."""
+    ranges: list[tuple[int, int]] = []
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        for number, expected in enumerate(chunks):
+            start = number * chunk_bytes
+            digest = hashlib.sha256()
+            end = start
+            while end < start + chunk_bytes:
+                block = os.pread(descriptor, min(BLOCK_BYTES, start + chunk_bytes - end), end)
+                if not block:
+                    break
+                digest.update(block)
+                end += len(block)
+            if digest.hexdigest() == expected:
+                continue
+            if ranges and ranges[-1][1] == start:
+                ranges[-1] = (ranges[-1][0], start + chunk_bytes)
+            else:
+                ranges.append((start, start + chunk_bytes))
+    finally:
+        os.close(descriptor)
+    return ranges

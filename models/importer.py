@@ -1,10 +1,11 @@
-"""Takes a GGUF into the store, in this order:
+"""Takes a model into the store, in this order:
 
-1. open it (an ordinary file, no pointer, pipe or folder) and check its header, all before a byte is copied;
-2. the same bytes already in the store: done;
-3. room on the disk;
+1. find out what the path is, open all its files (ordinary ones, no pointer, pipe or link) and check them: headers,
+   completeness of a set, tokenizer, chat template; all before a byte is copied;
+2. files whose bytes are in the store already are linked instead of copied;
+3. room on the disk and within the store's budget;
 4. copy into a staging folder, hashing on the way, and fsync;
-5. the source did not change meanwhile, and the copy's header is the one that was checked;
+5. the source did not change meanwhile, and the copy's headers are the ones that were checked;
 6. publish by one rename.
 
 Whatever goes wrong, an interrupt from the keyboard included, leaves nothing behind.
@@ -13,38 +14,54 @@ Whatever goes wrong, an interrupt from the keyboard included, leaves nothing beh
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
+from models.catalogue import load_catalogue
 from models.errors import (
     CorruptHeader,
     ImportSourceChanged,
-    ImportSourceUnreadable,
-    NoSpace,
+    ModelFolderUnusable,
     NotAChatModel,
-    SplitModel,
     UnsupportedArchitecture,
     printable,
 )
-from models.gguf import GgufHeader, open_model_file, read_header, read_header_from
+from models.gguf import GgufHeader, read_header, read_header_from
 from models.gguf_format import known_architectures
-from models.hashing import BLOCK_BYTES, Progress, ignore_progress, sha256_of_descriptor
-from models.model_store import MANIFEST_SCHEMA, Manifest, ModelStore, Staging, make_id, write_error
-from models.types import InstalledModel
-
-SPARE_BYTES = 64 * 1024 * 1024
-"""Left free on the disk beside the model, for the manifest and everybody else."""
+from models.gguf_set import combine, part_name, parts_of, prefix_of
+from models.hashing import Progress, ignore_progress
+from models.import_checks import (
+    NO_TEMPLATE,
+    ChatTemplateFacts,
+    TemplateCheck,
+    gguf_template,
+    licence_of,
+    recognise,
+    template_warnings,
+    tokenizer_warnings,
+)
+from models.import_copy import Counter, copy_hashed, hole_warnings, unreadable
+from models.import_safetensors import folder_files, read_folder
+from models.import_source import SourceFile, SourceKind, classify, opened
+from models.model_store import ModelStore
+from models.store_files import same_bytes
+from models.store_manifest import MODEL_FILE, FileEntry, Manifest, content_sha256, licence_entry, make_id
+from models.store_staging import Staging
+from models.store_types import ModelFile, ModelFormat, Provenance
+from models.types import Catalogue, InstalledModel, ModelShape
 
 MAX_TEMPLATE_BYTES = 512 * 1024
 """R1's own template has about 3 kB; a huge one is an attack on whoever renders it."""
 
 _NO_NAME = frozenset({"", "model", "ggml-model", "ggml", "gguf", "unsloth", "output", "merged", "converted"})
 _MAX_NAME_LENGTH = 120
+_PACKED = frozenset({"AWQ", "GPTQ", "W4A16", "COMPRESSED"})
+"""Forms in which several weights share a stored number, so that counting numbers does not count parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +72,45 @@ class ImportResult:
     is_new: bool
 
 
+BundleImport = Callable[[ModelStore, Path, Progress], ImportResult]
+"""Imports a signed bundle: the store, the bundle's folder, progress."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """A checked model with its opened files; ``headers`` are those of a GGUF's parts, by their names in the store."""
+
+    path: Path
+    files: tuple[SourceFile, ...]
+    format: ModelFormat
+    title: str
+    names: tuple[str, ...]
+    architecture: str
+    quantization: str
+    parameters: int
+    is_packed: bool
+    shape: ModelShape
+    template: str | None
+    licence: str | None
+    headers: Mapping[str, GgufHeader]
+    warnings: tuple[str, ...]
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(f.size_bytes for f in self.files)
+
+
 def check_model_file(path: Path) -> GgufHeader:
-    """Reads the header of ``path`` and checks that the box can use the model. Raises a ``ModelFileError``."""
-    header = read_header(path)
+    """Reads the header of ``path`` (all parts of a split model) and checks that the box can use it. Raises a
+    ``ModelFileError``."""
+    first = read_header(path)
+    header = combine([read_header(part) for part in parts_of(path, first)])
     check_usable(header)
     return header
 
 
 def check_usable(header: GgufHeader) -> None:
-    """Raises ``SplitModel``, ``UnsupportedArchitecture``, ``NotAChatModel`` or ``CorruptHeader``."""
-    split = header.split
-    if split is not None:
-        raise SplitModel(header.path, *split)
+    """Raises ``UnsupportedArchitecture``, ``NotAChatModel`` or ``CorruptHeader``."""
     architecture = header.architecture
     if architecture not in known_architectures():
         raise UnsupportedArchitecture(header.path, architecture)
@@ -98,111 +142,170 @@ def import_gguf(
     progress: Progress = ignore_progress,
     *,
     name: str | None = None,
+    check_template: TemplateCheck | None = None,
+    catalogue: Catalogue | None = None,
     now: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> ImportResult:
-    """Copies the model at ``path`` into ``store``; importing the same bytes again returns the model that is there.
+    """Copies the GGUF at ``path`` (with all parts, if it is one of a set) into ``store``; importing the same bytes
+    again returns the model that is there.
 
-    ``name`` replaces the name taken from the file. Raises a ``ModelFileError`` (what is wrong with the file),
-    ``NoSpace`` or ``StoreNotWritable``.
+    ``name`` replaces the name taken from the file; ``catalogue`` is the package's own when not given. Raises a
+    ``ModelFileError`` (what is wrong with the file), ``NoSpace``, ``BudgetExceeded`` or ``StoreNotWritable``.
     """
-    descriptor = open_model_file(path)
-    try:
-        before = os.fstat(descriptor)
-        header = read_header_from(descriptor, path)
-        check_usable(header)
-        known = _already_there(store, descriptor, path, before.st_size)
-        if known is not None:
-            progress(before.st_size, before.st_size)
-            return ImportResult(known, is_new=False)
-        free = store.free_bytes()
-        if free < before.st_size + SPARE_BYTES:
-            raise NoSpace(store.root, before.st_size + SPARE_BYTES, free)
-        with store.staging() as staging:
-            sha256 = _copy(store, staging, descriptor, path, before.st_size, progress)
-            _check_unchanged(path, before, os.fstat(descriptor))
-            if _facts(read_header(staging.model_path)) != _facts(header):
-                raise ImportSourceChanged(path, "its header is another one now")
-            manifest = _manifest(header, path, sha256, before.st_size, name, now())
-            return ImportResult(*store.publish(staging, manifest))
-    finally:
-        os.close(descriptor)
+    with ExitStack() as stack:
+        source = _open_gguf(stack, path, path, check_template)
+        return _take(store, source, progress, name, catalogue or load_catalogue(), now())
 
 
-def _already_there(store: ModelStore, descriptor: int, path: Path, size_bytes: int) -> InstalledModel | None:
-    """Hashes the source first only when a model of its very size is there: reading is cheaper than copying."""
-    if not store.has_size(size_bytes):
-        return None
+def import_path(
+    store: ModelStore,
+    path: Path,
+    progress: Progress = ignore_progress,
+    *,
+    name: str | None = None,
+    check_template: TemplateCheck | None = None,
+    import_bundle: BundleImport | None = None,
+    catalogue: Catalogue | None = None,
+    now: Callable[[], datetime] = lambda: datetime.now(UTC),
+) -> ImportResult:
+    """As ``import_gguf`` for anything that can be imported: a GGUF, a part of a split one, a folder that holds exactly
+    one model (GGUF or safetensors), a signed bundle, which goes to ``import_bundle``."""
+    kind, target = classify(path)
+    if kind is SourceKind.BUNDLE:
+        if import_bundle is None:
+            raise ModelFolderUnusable(path, "it is a signed bundle", "Give the model's own files.")
+        return import_bundle(store, target, progress)
+    with ExitStack() as stack:
+        if kind is SourceKind.GGUF:
+            source = _open_gguf(stack, target, path, check_template)
+        else:
+            source = _open_folder(stack, target, check_template)
+        return _take(store, source, progress, name, catalogue or load_catalogue(), now())
+
+
+def _open_gguf(stack: ExitStack, path: Path, named: Path, check_template: TemplateCheck | None) -> _Source:
+    first = stack.enter_context(opened([(path, MODEL_FILE)], named))
+    paths = parts_of(path, read_header_from(first[0].descriptor, path))
+    names = [MODEL_FILE] if len(paths) == 1 else [part_name("model", n + 1, len(paths)) for n in range(len(paths))]
+    files = stack.enter_context(opened(list(zip(paths, names, strict=True)), named))
+    headers = {f.name: read_header_from(f.descriptor, f.path) for f in files}
+    header = combine(list(headers.values()))
+    check_usable(header)
+    title = display_name(header)
+    warnings = tokenizer_warnings(header)
+    if header.chat_template is None:
+        warnings.append(NO_TEMPLATE)
+    elif check_template is not None:
+        warnings += template_warnings(path, gguf_template(header, title), check_template)
+    return _Source(
+        path=path,
+        files=files,
+        format=ModelFormat.GGUF,
+        title=title,
+        names=(title, header.name, named.stem),
+        architecture=header.architecture,
+        quantization=header.quantization,
+        parameters=header.parameters,
+        is_packed=False,
+        shape=header.shape(),
+        template=header.chat_template,
+        licence=_text(header, "general.license"),
+        headers=headers,
+        warnings=(*warnings, *hole_warnings(files)),
+    )
+
+
+def _open_folder(stack: ExitStack, folder: Path, check_template: TemplateCheck | None) -> _Source:
     try:
-        return store.find_sha256(sha256_of_descriptor(descriptor))
+        names, left = folder_files(folder)
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(folder, error) from error
+    files = stack.enter_context(opened([(folder / name, name) for name in names], folder))
+    model = read_folder(folder, files)
+    title = _printable(folder.absolute().name)
+    warnings = [*left]
+    if model.chat_template is None:
+        warnings.append(NO_TEMPLATE)
+    elif check_template is not None:
+        facts = ChatTemplateFacts(model.chat_template, model.control_tokens, model.bos_token, model.eos_token, title)
+        warnings += template_warnings(folder, facts, check_template)
+    return _Source(
+        path=folder,
+        files=files,
+        format=ModelFormat.SAFETENSORS,
+        title=title or "model",
+        names=(title,),
+        architecture=model.architecture,
+        quantization=model.quantization,
+        parameters=model.tensor_elements,
+        is_packed=model.quantization in _PACKED,
+        shape=model.shape,
+        template=model.chat_template,
+        licence=None,
+        headers={},
+        warnings=(*warnings, *hole_warnings(files)),
+    )
 
 
-def _copy(store: ModelStore, staging: Staging, source: int, path: Path, size_bytes: int, progress: Progress) -> str:
-    """Copies ``size_bytes`` in blocks and returns their sha256; one thread hashes a block while the next is copied."""
-    try:
-        target = os.open(staging.model_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
-    except OSError as error:
-        raise write_error(store, error, size_bytes) from error
-    digest = hashlib.sha256()
-    buffers = (memoryview(bytearray(BLOCK_BYTES)), memoryview(bytearray(BLOCK_BYTES)))
-    pending: Future[None] | None = None
-    done = 0
-    try:
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="import-hash") as hasher:
-            while True:
-                buffer = buffers[done // BLOCK_BYTES % 2]
-                block = buffer[: _read_block(source, path, buffer, done)]
-                if not block:
-                    break
-                if pending is not None:
-                    pending.result()
-                pending = hasher.submit(digest.update, block)
-                _write_block(store, target, block, size_bytes)
-                done += len(block)
-                progress(done, size_bytes)
-            if pending is not None:
-                pending.result()
-        if done != size_bytes:
-            raise ImportSourceChanged(path, f"{done:,} bytes were read of {size_bytes:,}")
+def _take(
+    store: ModelStore,
+    source: _Source,
+    progress: Progress,
+    name: str | None,
+    catalogue: Catalogue,
+    imported_at: datetime,
+) -> ImportResult:
+    """Steps 2 to 6 for a checked source."""
+    counter = Counter(progress, source.size_bytes)
+    known = {f.name: _stored(store, f, counter) for f in source.files}
+    entries = {n: FileEntry(n, stored.size_bytes, stored.sha256) for n, stored in known.items() if stored}
+    if len(entries) == len(source.files):
+        existing = store.find_sha256(content_sha256(entries.values()))
+        if existing is not None:
+            counter.finish()
+            return ImportResult(existing, is_new=False)
+    with store.staging() as staging:
+        linked = {n for n, stored in known.items() if stored and store.link(staging, n, stored)}
+        rest = [f for f in source.files if f.name not in linked]
+        store.reserve(staging, sum(f.size_bytes for f in rest))
+        counter.begin(source.size_bytes - sum(f.size_bytes for f in rest))
+        for file in rest:
+            typed = partial(store.write_error, needed_bytes=source.size_bytes)
+            sha256 = copy_hashed(file, staging.path(file.name), counter.at, typed)
+            counter.advance(file.size_bytes)
+            entries[file.name] = FileEntry(file.name, file.size_bytes, sha256)
+        _check_copies(source, staging)
+        files = tuple(entries[f.name] for f in source.files)
+        manifest = _manifest(source, files, catalogue, name, imported_at)
+        model, is_new = store.publish(staging, manifest)
+    return ImportResult(model, is_new=is_new)
+
+
+def _stored(store: ModelStore, file: SourceFile, counter: Counter) -> ModelFile | None:
+    """The stored file with the same bytes, if there is one. Another one of the same size costs a few blocks."""
+    found = None
+    for candidate in store.files_of_size(file.size_bytes):
+        digest = hashlib.sha256()
         try:
-            os.fsync(target)
-        except OSError as error:
-            raise write_error(store, error, size_bytes) from error
-    finally:
-        os.close(target)
-    return digest.hexdigest()
+            with candidate.path.open("rb") as stored:
+                same = same_bytes(file.descriptor, stored.fileno(), file.size_bytes, counter.at, digest.update)
+        except OSError:
+            continue  # the source's own troubles come out when it is copied
+        if same and digest.hexdigest() == candidate.sha256:
+            found = candidate
+            break
+    if found:
+        counter.advance(file.size_bytes)
+    return found
 
 
-def _read_block(source: int, path: Path, buffer: memoryview, offset: int) -> int:
-    """Fills ``buffer`` unless the file ends; returns the bytes read."""
-    filled = 0
-    try:
-        while filled < len(buffer) and (read := os.preadv(source, [buffer[filled:]], offset + filled)):
-            filled += read
-    except OSError as error:
-        raise _unreadable(path, error) from error
-    return filled
-
-
-def _write_block(store: ModelStore, target: int, block: memoryview, size_bytes: int) -> None:
-    try:
-        while block:
-            block = block[os.write(target, block) :]
-    except OSError as error:
-        raise write_error(store, error, size_bytes) from error
-
-
-def _unreadable(path: Path, error: OSError) -> ImportSourceUnreadable:
-    hint = "Check the medium it lies on; was a stick pulled out?"
-    return ImportSourceUnreadable(path, error.strerror or str(error), hint)
-
-
-def _check_unchanged(path: Path, before: os.stat_result, after: os.stat_result) -> None:
-    if after.st_size != before.st_size:
-        raise ImportSourceChanged(path, f"it had {before.st_size:,} bytes and has {after.st_size:,} now")
-    if after.st_mtime_ns != before.st_mtime_ns:
-        raise ImportSourceChanged(path, "it was written to")
+def _check_copies(source: _Source, staging: Staging) -> None:
+    """The source is as it was, and the copies' headers are the ones that were checked."""
+    for file in source.files:
+        file.check_unchanged()
+        header = source.headers.get(file.name)
+        if header is not None and _facts(read_header(staging.path(file.name))) != _facts(header):
+            raise ImportSourceChanged(file.path, "its header is another one now")
 
 
 def _facts(header: GgufHeader) -> tuple[object, ...]:
@@ -210,37 +313,56 @@ def _facts(header: GgufHeader) -> tuple[object, ...]:
 
 
 def _manifest(
-    header: GgufHeader, path: Path, sha256: str, size_bytes: int, name: str | None, imported_at: datetime
+    source: _Source, files: tuple[FileEntry, ...], catalogue: Catalogue, name: str | None, imported_at: datetime
 ) -> Manifest:
-    title = _printable(name) if name else display_name(header)
-    quantization = header.quantization
+    recognition = recognise(
+        catalogue,
+        {f.sha256 for f in files},
+        architecture=source.architecture,
+        shape=source.shape,
+        parameters=None if source.is_packed else source.parameters,
+        names=source.names,
+        template=source.template,
+    )
+    variant = recognition.variant if recognition else None
+    title = _printable(name) if name else source.title
     return Manifest(
-        schema=MANIFEST_SCHEMA,
-        id=make_id(title, quantization),
+        id=make_id(title, source.quantization),
         name=title,
-        architecture=header.architecture,
-        quantization=quantization,
-        size_bytes=size_bytes,
-        sha256=sha256,
-        parameters=header.parameters,
-        context_length_trained=header.context_length,
-        has_chat_template=header.chat_template is not None,
+        architecture=source.architecture,
+        quantization=source.quantization,
+        parameters=variant.parameters if variant and source.is_packed else source.parameters,
+        context_length_trained=source.shape.context_length,
+        has_chat_template=source.template is not None,
         imported_at=imported_at.astimezone(UTC).isoformat(timespec="seconds"),
-        source=_printable(path.name),
+        files=files,
+        provenance=Provenance("file", _printable(source.path.absolute().name)),
+        format=source.format,
+        variant=variant.id if variant else None,
+        recognised_by=recognition.by if recognition else None,
+        profile=variant.profile if variant else None,
+        licence=licence_entry(licence_of(recognition, source.licence)),
+        warnings=source.warnings,
     )
 
 
+def _text(header: GgufHeader, key: str) -> str | None:
+    value = header.metadata.get(key)
+    return value if isinstance(value, str) else None
+
+
 def display_name(header: GgufHeader) -> str:
-    """The file's name without ending and quantization, which is the name people know; ``general.name`` (often that of a
-    training run) when the file is called ``model.gguf`` or the like."""
-    stem = _printable(header.path.stem)
+    """The file's name without ending, part number and quantization, which is the name people know; ``general.name``
+    (often that of a training run) when the file is called ``model.gguf`` or the like."""
+    stem = _printable(prefix_of(header.path.name))
     for label in {header.quantization, *(t for t in header.bytes_by_type)}:
         cut = re.sub(rf"[-._ ]{re.escape(label)}$", "", stem, flags=re.IGNORECASE)
         if cut != stem:
             stem = cut
             break
     if stem.lower() in _NO_NAME:
-        stem = _printable(header.name)
+        name = header.text("general.name")
+        stem = _printable(name) if name and name.strip() else stem
     return stem or "model"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from drivers.types import Device, HardwareSnapshot, Health, Vendor
+from drivers.types import Device, HardwareSnapshot, Health, LayerState, Vendor
 from models.gate import Chip, ChipClass, classify
 from models.types import HOST
 
@@ -14,8 +14,13 @@ _GIB = 1024**3
 DEVICE_RESERVE_BYTES = 1 * _GIB
 """Kept free on every device for the driver's context, cuBLAS and memory pools: llama.cpp's own ``--fit`` keeps 1024
 MiB."""
+_NO_ANSWER = (LayerState.BROKEN, LayerState.WAITING, LayerState.NOT_REACHED)
 _HOST_RESERVE_SHARE = 10
 _HOST_RESERVE_BOUNDS = (256 * _MIB, 16 * _GIB)
+
+
+_Kind = tuple[str, Chip, str | None]
+"""Vendor, chip, and the key of a device that is alone in its group."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,21 +67,22 @@ CPU_CHIP = Chip(ChipClass.CPU)
 def read_machine(snapshot: HardwareSnapshot, usable_vendors: Collection[Vendor] | None = None) -> Machine:
     """Groups the devices of ``snapshot``.
 
-    ``usable_vendors`` are those the installed engine was built for (``None``: all). Cards in a critical state are left
-    out; so are cards of vendors the engine cannot use. Both are told in ``notes``.
+    ``usable_vendors`` are those the installed engine was built for (``None``: all). Cards of vendors the engine cannot
+    use are left out, and so are cards that do not answer, that are in a critical state, or that are split into parts,
+    which are devices themselves. ``notes`` tells each with one reason. A part is a group of its own.
     """
     host = _host_room(snapshot)
-    rooms: dict[tuple[str, Chip], list[Room]] = {}
-    unknown: dict[tuple[str, Chip], list[str]] = {}
+    rooms: dict[_Kind, list[Room]] = {}
+    unknown: dict[_Kind, list[str]] = {}
     notes: list[str] = []
     for place, device in enumerate(snapshot.devices):
-        if usable_vendors is not None and device.vendor not in usable_vendors:
-            notes.append(f"{device.key} ({device.name}) is left out: this engine was not built for {device.vendor}.")
+        reason = _left_out(device, snapshot.devices, usable_vendors)
+        if reason is not None:
+            notes.append(f"{device.key} ({device.name}) is left out: {reason}.")
             continue
-        if device.health is Health.CRITICAL:
-            notes.append(f"{device.key} ({device.name}) is left out: its driver reports a critical fault.")
-            continue
-        kind = (device.vendor, classify(device))
+        # A program sees one MIG instance at a time (NVIDIA's MIG User Guide, Device Enumeration): a model is never
+        # spread over several.
+        kind = (device.vendor, classify(device), None if device.parent is None else device.key)
         rooms.setdefault(kind, [])
         room = _device_room(device, host, place)
         if room is None:
@@ -88,6 +94,20 @@ def read_machine(snapshot: HardwareSnapshot, usable_vendors: Collection[Vendor] 
         Group(chip=kind[1], rooms=tuple(found), unknown=tuple(unknown.get(kind, ()))) for kind, found in rooms.items()
     )
     return Machine(groups=groups, host=host, notes=tuple(notes))
+
+
+def _left_out(device: Device, devices: Collection[Device], usable_vendors: Collection[Vendor] | None) -> str | None:
+    """Why no plan may use the device: the first reason, which explains those that would follow from it."""
+    if usable_vendors is not None and device.vendor not in usable_vendors:
+        return f"this engine was not built for {device.vendor}"
+    if device.layers.library in _NO_ANSWER:
+        return "it does not answer"
+    if device.health is Health.CRITICAL:
+        return "its driver reports a critical fault"
+    if device.partitioned:
+        parts = sum(part.parent == device.key for part in devices)
+        return f"it is split, and its {parts} parts are used instead" if parts else "it is split, but has no parts"
+    return None
 
 
 def _host_room(snapshot: HardwareSnapshot) -> Room | None:

@@ -17,13 +17,15 @@ silence.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from drivers.types import HardwareSnapshot, Vendor
-from models.cards import decode_band
+from models.cards import decode_band, host_band
 from models.catalogue import kv_elements_per_token
-from models.gate import Computes, Verdict, flash_attention, judge, kv_types
+from models.gate import ChipClass, Computes, Verdict, flash_attention, judge, kv_types
+from models.hub_planner import hub_candidates
 from models.machine import CPU_CHIP, Group, Machine, Room, read_machine
 from models.memory import KV_BYTES_PER_ELEMENT, UBATCH_TOKENS, Weights, variant_weights
 from models.placement import Load, Placed, Shortfall, Wish, place_on_devices, place_on_host
@@ -44,10 +46,10 @@ from models.types import (
 _UNIFORM = frozenset({"F32", "F16", "BF16", "Q8_0", "Q4_0-pure"})
 """Quantizations that store every layer in the same form; in the others single layers are up to 5 % above the mean."""
 _SMALL_UBATCH_TOKENS = 128
-_SLOW_TOKENS_PER_S = 5.0
-"""A plan below this at best says so."""
-_USELESS_TOKENS_PER_S = 3.0
-"""A plan below this at best ranks behind all others: 3,000 tokens of thought would take over a quarter of an hour."""
+_SLOW_AT_BEST_TOKENS_PER_S = 5.0
+_SLOW_ON_PROCESSOR_TOKENS_PER_S = 4.0
+"""Below that a plan says so and ranks behind the others: 3,000 tokens of thought take over ten minutes. The band of a
+processor is wide, so there its (geometric) middle counts and not its best."""
 _ENGINE = EngineName.LLAMA_CPP
 
 
@@ -75,26 +77,38 @@ def plan(
     *,
     allow_cpu: bool | None = None,
     usable_vendors: Collection[Vendor] | None = None,
+    engines: Collection[EngineName] = (_ENGINE,),
+    installed: Collection[EngineName] | None = None,
 ) -> PlanResult:
     """All plans for ``snapshot``, best first, and a reason for everything else, the nearest first.
 
     ``seats`` sequences with ``context_tokens`` each are kept exactly when given. ``allow_cpu``: ``None`` plans for the
-    processor only on a machine without cards. ``usable_vendors``: those the installed engine was built for. Raises
-    ``ValueError`` for seats or context below one.
+    processor only on a machine without cards. ``usable_vendors``: those the installed llama.cpp was built for.
+    ``engines`` are planned for; plans for one that is not ``installed`` (``None``: all are) say so and stand behind the
+    others. Raises ``ValueError`` for seats or context below one.
     """
     check_wish(seats, context_tokens)
     machine = read_machine(snapshot, usable_vendors)
+    all_cards = machine if usable_vendors is None else read_machine(snapshot)
+    there = engines if installed is None else installed
     use_cpu = not snapshot.devices if allow_cpu is None else allow_cpu
     ranked: list[tuple[tuple[int, ...], FitPlan]] = []
     rejections: list[tuple[tuple[int, int], Rejection]] = []
     for variant in catalogue.variants:
-        for name, size in variant.quantizations.items():
-            outcome = _judge_candidate(catalogue, machine, use_cpu, variant, name, size, (seats, context_tokens))
+        outcomes: list[tuple[FitPlan, int] | Rejection] = []
+        if _ENGINE in engines:
+            for name, size in variant.quantizations.items():
+                wish = (seats, context_tokens)
+                outcomes.append(_judge_candidate(catalogue, machine, use_cpu, variant, name, size, wish))
+        trained = variant.shape.context_length
+        levels = None if (context_tokens or 0) > trained else seating(seats, context_tokens, trained)
+        outcomes += hub_candidates(catalogue, all_cards, engines, variant, levels, there)
+        for outcome in outcomes:
             if isinstance(outcome, Rejection):
                 rejections.append((_nearness(outcome, variant), outcome))
             else:
                 plan_, level = outcome
-                ranked.append((_rank(catalogue, variant, name, plan_, level), plan_))
+                ranked.append((_rank(catalogue, variant, plan_, level), plan_))
     ranked.sort(key=lambda r: r[0])
     rejections.sort(key=lambda r: (r[0], catalogue.quantization_rank(r[1].quantization)))
     return PlanResult(
@@ -102,17 +116,32 @@ def plan(
     )
 
 
-def _rank(catalogue: Catalogue, variant: Variant, name: str, plan_: FitPlan, level: int) -> tuple[int, ...]:
-    quality = catalogue.quantization_rank(name)
+def _rank(catalogue: Catalogue, variant: Variant, plan_: FitPlan, level: int) -> tuple[int, ...]:
+    quality = catalogue.quantization_rank(plan_.quantization)
     place = variant.rank
     if variant.demoted_below is not None and variant.demoted_rank is not None:
         place = variant.demoted_rank if quality > catalogue.quantization_rank(variant.demoted_below) else place
-    speed = plan_.decode_tokens_per_s
-    useless = speed is not None and speed.high < _USELESS_TOKENS_PER_S
-    return (int(plan_.reduced), int(useless), place, quality, -level, len(plan_.devices))
+    return (
+        int(not plan_.installed),
+        int(plan_.reduced),
+        int(_is_slow(plan_)),
+        place,
+        quality,
+        -level,
+        len(plan_.devices),
+    )
 
 
 _NEARNESS = {"memory": 0, "memory_unknown": 1, "context_too_long": 2, "no_devices": 4, "quality_floor": 5}
+
+
+def _is_slow(plan_: FitPlan) -> bool:
+    speed = plan_.decode_tokens_per_s
+    if speed is None:
+        return False
+    if not plan_.devices:
+        return math.sqrt(speed.low * speed.high) < _SLOW_ON_PROCESSOR_TOKENS_PER_S
+    return speed.high < _SLOW_AT_BEST_TOKENS_PER_S
 
 
 def _nearness(rejection: Rejection, variant: Variant) -> tuple[int, int]:
@@ -167,9 +196,12 @@ def _fit_best(
 ) -> tuple[FitPlan, int] | Rejection:
     """The group (or the host) with the highest level; else the smallest shortfall."""
     fits: list[tuple[tuple[int, int, int], FitPlan, int]] = []
+    groups = [*able, *_mixed(able)]
     shortfalls: list[tuple[Shortfall, Group | None]] = []
     unknown: list[str] = [] if machine.host is not None else ["the host"]
-    for place, group in enumerate([*able, *([None] if use_cpu else [])]):
+    for place, group in enumerate([*groups, *([None] if use_cpu else [])]):
+        if place >= len(able) and group is not None and any(not plan.reduced for _, plan, _ in fits):
+            continue  # cards of one kind are enough: a slower one beside them would hold them up
         if machine.host is None or (group is not None and not group.rooms):
             unknown += group.unknown if group is not None else ()
             continue
@@ -189,6 +221,16 @@ def _fit_best(
         return Rejection(candidate.variant.id, candidate.quantization, _ENGINE, "memory_unknown", reason)
     shortfall, group = min(shortfalls, key=lambda s: s[0].missing_bytes)
     return _memory_rejection(candidate, shortfall, group, machine.host)
+
+
+def _mixed(groups: list[Group]) -> list[Group]:
+    """NVIDIA cards of several kinds as one group, with the rules of the oldest: llama.cpp spreads layers over any."""
+    cards = [group for group in groups if group.chip.chip_class is ChipClass.NVIDIA and group.rooms]
+    if len(cards) < 2:
+        return []
+    oldest = min((group.chip for group in cards), key=lambda chip: chip.compute_capability or (0, 0))
+    rooms = tuple(room for group in cards for room in group.rooms if not room.unified)
+    return [Group(oldest, rooms)] if len(rooms) > 1 else []
 
 
 def _climb(candidate: _Candidate, group: Group | None, host: Room) -> _Fit | Shortfall:
@@ -262,19 +304,20 @@ def _load(variant: Variant, name: str, size: QuantizationBytes) -> Load:
 def _to_plan(candidate: _Candidate, group: Group | None, fit: _Fit) -> FitPlan:
     variant = candidate.variant
     wish = fit.wish
-    speed = None if group is None else _speed(candidate.load.weights, variant, wish, fit.placed)
+    speed = _speed(candidate.load.weights, variant, wish, fit.placed)
     notes: list[str] = []
     if group is None:
-        notes.append("Runs on the processor, which is slow for a model that thinks before it answers.")
-    if speed is not None and speed.high < _SLOW_TOKENS_PER_S:
-        notes.append(f"Slow: about {speed.low} to {speed.high} tokens per second for one person.")
+        notes.append(
+            "Runs on the processor, which is slow for a model that thinks before it answers; its speed is estimated for"
+            " usual memory, from a desktop's to a server's."
+        )
     if wish.kv_type is not KvType.F16:
         notes.append(f"The context is kept in {wish.kv_type} to save memory.")
     if not candidate.size.exact:
         notes.append("Its size was published only in rounded gigabytes; one percent was added.")
     if candidate.quantization == "Q4_0-pure":
         notes.append("Not published: it has to be made from the F16 file.")
-    return FitPlan(
+    found = FitPlan(
         variant=variant.id,
         quantization=candidate.quantization,
         engine=_ENGINE,
@@ -292,10 +335,18 @@ def _to_plan(candidate: _Candidate, group: Group | None, fit: _Fit) -> FitPlan:
         reduced=candidate.seating.reduced(fit.level),
         notes=tuple(notes),
     )
+    if speed is None or not _is_slow(found):
+        return found
+    slow = f"Slow: about {speed.low} to {speed.high} tokens per second for one person."
+    return replace(found, notes=(slow, *found.notes))
 
 
 def _speed(weights: Weights, variant: Variant, wish: Wish, placed: Placed) -> SpeedBand | None:
     devices = tuple(r.device for r in placed.rooms if r.device is not None)
+    if not devices:
+        read_bytes = _experts_read(weights, variant) if variant.shape.experts is not None else weights.on_cards_bytes
+        kv = kv_elements_per_token(variant.shape) * KV_BYTES_PER_ELEMENT[wish.kv_type]
+        return host_band(weights.bytes_per_token or read_bytes, float(kv))
     layers = sum(placed.tensor_split)
     shares = tuple(count / layers for count in placed.tensor_split)
     per_token = kv_elements_per_token(variant.shape) * KV_BYTES_PER_ELEMENT[wish.kv_type]

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import msgspec
 
+from models.store_types import ModelFile, ModelFormat, Provenance, RecognisedBy
+
 HOST = "host"
 """Name of the host's memory among devices in plans and errors."""
 
@@ -101,7 +103,8 @@ class QuantizationBytes(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
 
 class CatalogueFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A published GGUF whose hash is known. ``parts`` > 1: the path names the first file of a set."""
+    """A published GGUF whose hash is known. ``parts`` > 1: the path names the first file of a set. ``revision`` is the
+    commit of the repository at which the hash was seen, where it is known: ``pull`` takes the file from there."""
 
     repository: str
     path: str
@@ -109,6 +112,24 @@ class CatalogueFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sha256: str
     size_bytes: int | None = None
     parts: int = 1
+    source: str | None = None
+    revision: str | None = None
+
+
+class HubForm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A published form in safetensors, for engines other than llama.cpp.
+
+    ``form`` is a quantization of the catalogue (``AWQ``, ``W8A8``, ``BF16``, ...), ``repository`` its name on Hugging
+    Face and ``modelscope`` that on ModelScope, either may be missing. ``weights_bytes`` where it was published, else
+    the formula of ``models.hub_forms`` holds. ``experimental``: the engine's own document calls it so.
+    """
+
+    form: str
+    engines: tuple[EngineName, ...]
+    repository: str | None = None
+    modelscope: str | None = None
+    weights_bytes: int | None = None
+    experimental: bool = False
     source: str | None = None
 
 
@@ -137,6 +158,7 @@ class Variant(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     gguf_repositories: tuple[str, ...]
     quantizations: dict[str, QuantizationBytes]
     files: tuple[CatalogueFile, ...] = ()
+    hub_forms: tuple[HubForm, ...] = ()
     demoted_below: str | None = None
     demoted_rank: int | None = None
 
@@ -214,7 +236,9 @@ class FitPlan:
     ``devices`` are ``Device.key`` in the order the layers lie on them, empty on the CPU. ``gpu_layers`` is 0 or all
     (layers + 1, the output counted); ``tensor_split`` has the layers of each device in the same order, the output
     counted on the last. The context is shared: the engine opens ``seats * context_tokens`` in one unified cache.
-    ``reduced`` says that less than the wished or usual seats x context fitted.
+    ``reduced`` says that less than the wished or usual seats x context fitted. Engines other than llama.cpp split every
+    layer over ``tensor_parallel`` devices, ``data_parallel`` times over, and take their weights from ``repository``;
+    ``installed`` is false when the box does not have the engine yet.
     """
 
     variant: str
@@ -233,6 +257,10 @@ class FitPlan:
     decode_tokens_per_s: SpeedBand | None = None
     reduced: bool = False
     notes: tuple[str, ...] = ()
+    tensor_parallel: int = 1
+    data_parallel: int = 1
+    repository: str | None = None
+    installed: bool = True
 
     @property
     def total_context_tokens(self) -> int:
@@ -270,7 +298,12 @@ class PlanResult:
 @dataclass(frozen=True, slots=True)
 class InstalledModel:
     """A model in the store. ``imported_at`` is UTC in ISO 8601; ``source`` is the name of the file it came from,
-    without its folder; ``path`` is the GGUF."""
+    without its folder.
+
+    ``path`` is the first of ``files`` (for a split GGUF the part that llama.cpp is given; it finds the others by their
+    names) and ``size_bytes`` the sum of all. ``sha256`` is that of the file, or of the list of files where there are
+    several (``store_manifest.content_sha256``). ``warnings`` were found when it was imported.
+    """
 
     id: str
     name: str
@@ -284,6 +317,14 @@ class InstalledModel:
     has_chat_template: bool
     imported_at: str
     source: str
+    files: tuple[ModelFile, ...] = ()
+    format: ModelFormat = ModelFormat.GGUF
+    variant: str | None = None
+    recognised_by: RecognisedBy | None = None
+    profile: Profile | None = None
+    licence: Licence | None = None
+    provenance: Provenance | None = None
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

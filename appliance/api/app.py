@@ -9,6 +9,8 @@ from pathlib import Path
 from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
+from appliance.api.admin.hardware import HardwareSource, hardware_router
+from appliance.api.admin.telemetry import TelemetrySource, telemetry_router
 from appliance.api.auth import KeyVerifier, RequireKey
 from appliance.api.context import BodyLimit, RequestContext
 from appliance.api.errors import install_error_handlers
@@ -26,13 +28,15 @@ from appliance.serving.types import ServedModel
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
     """What the API stands on. ``manager`` is ``EngineManager``, ``keys`` ``KeyRepository``, ``models`` the mapping
-    by id that ``chat`` has too."""
+    by id that ``chat`` has too, ``telemetry`` ``TelemetryService``, ``hardware`` ``HardwareReader``."""
 
     chat: ChatService
     models: Mapping[str, ServedModel]
     manager: StatusSource
     keys: KeyVerifier
     metrics: MetricsSource
+    telemetry: TelemetrySource
+    hardware: HardwareSource
     version: str
     max_request_bytes: int
     web_folder: Path = WEB_FOLDER
@@ -62,6 +66,8 @@ def create_app(services: ApiServices) -> ASGIApp:
     private.include_router(openai)
     private.include_router(openapi_router(app))
     private.include_router(metrics_router(services.metrics))
+    private.include_router(telemetry_router(services.telemetry))
+    private.include_router(hardware_router(services.hardware))
 
     app.include_router(health_router(services.manager))
     app.include_router(private)

@@ -15,6 +15,7 @@ from appliance.schemas.openai_request import ChatCompletionRequest
 
 # Bodies that routes read themselves (after the key was checked), so FastAPI does not know of them.
 _BODIES = (ChatCompletionRequest, ErrorEnvelope)
+_BEHIND_A_KEY = ("/v1/", "/api/", "/metrics")
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -39,7 +40,7 @@ def build_schema(app: FastAPI) -> dict[str, Any]:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             operation["responses"].pop("422", None)
-            if path.startswith("/v1/"):
+            if path.startswith(_BEHIND_A_KEY):
                 operation["security"] = [{"key": []}]
                 operation["responses"]["default"] = error
     return document

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from appliance.cli import chat, detect, keys, models, plan, serve
+from appliance.cli import chat, detect, doctor, keys, models, plan, serve
 
 app = typer.Typer(
     name="r1box",
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("serve")(serve.serve)
 app.command("detect")(detect.detect_command)
+app.add_typer(doctor.app, name="doctor")
 app.command("plan")(plan.plan_command)
 app.command("chat")(chat.chat_command)
 app.add_typer(models.app, name="models")

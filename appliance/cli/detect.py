@@ -2,84 +2,82 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
+from rich.console import Console
 
-from appliance.cli.output import size, stdout
+from appliance.cli.output import can_show, stdout, waiting_note
 
 if TYPE_CHECKING:
-    from drivers.types import Device, HardwareSnapshot
-
-_BAR_CELLS = 10
-_MARKS = {"error": "[bold red]x[/]", "warning": "[bold yellow]![/]", "info": "[bold blue]i[/]"}
-_HEALTH_COLOURS = {"ok": "green", "warning": "yellow", "alarm": "red", "critical": "bold red", "unknown": "dim"}
+    from drivers.types import HardwareSnapshot
 
 
-def detect_command(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+def detect_command(
+    machine: Annotated[
+        Path | None,
+        typer.Option(help="Show another machine: a file that 'r1box detect --json' printed there."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    as_schema: Annotated[bool, typer.Option("--schema", help="Print the JSON Schema of --json.")] = False,
+) -> None:
     """Find the host's processor, memory and disks and every accelerator card, and say what is wrong with them."""
-    from drivers.probe import default_probes, detect
-    from drivers.snapshot_json import to_json
+    if as_schema:
+        from drivers.snapshot_schema import schema_json
 
-    snapshot = detect(default_probes())
+        typer.echo(schema_json(), nl=False)
+        return
+    snapshot = _detected() if machine is None else read_snapshot(machine)
     if as_json:
-        typer.echo(to_json(snapshot))
+        _print_json(snapshot)
         return
     print_snapshot(snapshot)
 
 
-def print_snapshot(snapshot: HardwareSnapshot) -> None:
-    """Host line, table of devices, findings."""
-    console = stdout()
-    host = snapshot.host
-    parts = [
-        host.cpu_model or "unknown processor",
-        f"{host.cpu_cores} cores" if host.cpu_cores else None,
-        f"{size(host.memory_total_bytes)} ({size(host.memory_available_bytes)} available)",
-    ]
-    largest = max(host.disks, key=lambda disk: disk.free_bytes, default=None)
-    if largest is not None:
-        parts.append(f"{largest.mount_point} {size(largest.free_bytes)} free")
-    console.print("[bold]Host[/]   " + escape(" · ".join(part for part in parts if part)))
-    if snapshot.devices:
-        console.print(_device_table(snapshot.devices))
-    else:
-        console.print("No accelerator card answers. Models run on the processor.")
-    for finding in snapshot.findings:
-        console.print(f"\n{_MARKS[finding.severity.value]} {escape(finding.message)}")
-        if finding.hint:
-            console.print(f"  Next: {escape(finding.hint)}")
+def read_snapshot(machine: Path) -> HardwareSnapshot:
+    """The machine that a file describes. Raises ``UnreadableFile`` and ``drivers.snapshot_json.SnapshotError``."""
+    from appliance.errors import UnreadableFile
+    from drivers.snapshot_json import MAX_TEXT_BYTES, from_json
+
+    try:
+        with machine.open("rb") as file:
+            return from_json(file.read(MAX_TEXT_BYTES + 1))
+    except OSError as error:
+        raise UnreadableFile(path=str(machine), reason=(error.strerror or str(error)).lower()) from error
 
 
-def _device_table(devices: tuple[Device, ...]) -> Table:
-    table = Table("Card", "Device", "Chip", "Memory", "Use", "Temp", "Power", "Health", box=None, header_style="bold")
-    for device in devices:
-        table.add_row(
-            "-" if device.card_id is None else str(device.card_id),
-            "-" if device.index is None else str(device.index),
-            escape(device.chip or device.name),
-            _memory(device),
-            _value(device.utilization_percent, "%"),
-            _value(device.temperature_celsius, "°C"),
-            _value(device.power_watts, "W"),
-            f"[{_HEALTH_COLOURS[device.health.value]}]{device.health.value}[/]",
-        )
-    return table
+def print_snapshot(snapshot: HardwareSnapshot, console: Console | None = None) -> None:
+    """Host, devices, findings and broken layers; as wide as the terminal, and what is piped as wide as it is."""
+    from appliance.cli.detect_rows import ASCII, EVERY_SIGN, UNICODE
+    from appliance.cli.detect_view import snapshot_lines
+    from drivers.vendors import VENDORS
+
+    console = stdout() if console is None else console
+    lines = snapshot_lines(
+        snapshot,
+        width=console.width if console.is_terminal else None,
+        glyphs=UNICODE if can_show(console, EVERY_SIGN) else ASCII,
+        labels={vendor.name: vendor.label for vendor in VENDORS},
+    )
+    for line in lines:
+        line.rstrip()
+        if not can_show(console, line.plain):
+            line.plain = line.plain.encode(console.encoding, "replace").decode(console.encoding)
+        console.print(line)
 
 
-def _memory(device: Device) -> str:
-    total, free = device.memory_total_bytes, device.memory_free_bytes
-    if not total:
-        return "-"
-    if free is None:
-        return size(total)
-    used = total - free
-    cells = round(_BAR_CELLS * used / total)
-    shared = " shared with the host" if device.unified_memory else ""
-    return f"{'█' * cells}{'░' * (_BAR_CELLS - cells)} {used / 1024**3:.1f} / {size(total)}{shared}"
+def _detected() -> HardwareSnapshot:
+    from drivers.probe import default_probes, detect
+
+    with waiting_note("Asking the cards' drivers; one that hangs is given up after a while"):
+        return detect(default_probes())
 
 
-def _value(value: float | None, unit: str) -> str:
-    return "-" if value is None else f"{value:.0f} {unit}"
+def _print_json(snapshot: HardwareSnapshot) -> None:
+    from drivers.snapshot_json import to_dict, to_json
+
+    text = to_json(snapshot)
+    # The same document in escapes where the output has no letters beyond its own.
+    typer.echo(text if can_show(stdout(), text) else json.dumps(to_dict(snapshot), indent=2))

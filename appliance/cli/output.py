@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -76,3 +77,41 @@ def copy_progress(what: str, *, quiet: bool = False) -> Iterator[Callable[[int, 
             progress.update(task, completed=done, total=total)
 
         yield update
+
+
+def can_show(console: Console, signs: str) -> bool:
+    """Whether the console's encoding has all of ``signs``."""
+    try:
+        signs.encode(console.encoding)
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+@contextmanager
+def waiting_note(text: str, *, console: Console | None = None, after_s: float = 2.0) -> Iterator[None]:
+    """A spinner with ``text`` on a terminal's stderr while the block runs, from ``after_s`` on: what is quick shows
+    nothing."""
+    console = stderr() if console is None else console
+    if not console.is_terminal:
+        yield
+        return
+    status = console.status(escape(text))
+    lock, over = threading.Lock(), threading.Event()
+
+    def show() -> None:
+        with lock:
+            if not over.is_set():
+                status.start()
+
+    timer = threading.Timer(after_s, show)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        with lock:
+            over.set()
+        timer.cancel()
+        timer.join()
+        status.stop()

@@ -14,7 +14,7 @@ from appliance.cli.output import GIB, context, print_json, size, stdout
 
 if TYPE_CHECKING:
     from drivers.types import HardwareSnapshot, Vendor
-    from models.types import FitPlan, PlanResult, Rejection
+    from models.types import EngineName, FitPlan, PlanResult, Rejection
 
 MOST_NAMED_CARDS = 2
 _Judged = TypeVar("_Judged", "FitPlan", "Rejection")
@@ -27,18 +27,42 @@ def plan_command(
     ] = None,
     seats: Annotated[int | None, typer.Option(min=1, help="Chats answered at the same time.")] = None,
     context_tokens: Annotated[int | None, typer.Option("--context", min=256, help="Tokens one seat holds.")] = None,
+    why: Annotated[
+        str | None,
+        typer.Option("--explain", metavar="VARIANT[:QUANT]", help="Why this one fits or not: R1, qwen-32b:Q4_K_M, ..."),
+    ] = None,
     everything: Annotated[bool, typer.Option("--all", help="All plans and rejections.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Rank every R1 variant and quantization that fits, and give the reason for each that does not."""
+    from appliance.cli.explain import print_explanation
     from models.catalogue import load_catalogue
+    from models.explain import explain
     from models.plan_json import plan_result_to_json
     from models.planner import plan
+    from models.types import EngineName, PlanResult
 
     snapshot = _snapshot(machine)
-    # For another machine nothing is known of the llama.cpp there, so all of its cards count.
+    catalogue = load_catalogue()
+    # For another machine nothing is known of the engines there, so all of them and all of its cards count.
     vendors = None if machine is not None else _engine_vendors()
-    result = plan(load_catalogue(), snapshot, seats, context_tokens, usable_vendors=vendors)
+    installed = None if machine is not None else _installed_engines()
+    result = plan(
+        catalogue, snapshot, seats, context_tokens,
+        usable_vendors=vendors, engines=tuple(EngineName), installed=installed,
+    )  # fmt: skip
+    if why is not None:
+        explanations = explain(catalogue, result, why)
+        if not as_json:
+            stdout().print(f"[bold]This machine:[/] {escape(_machine(snapshot))}\n")
+            for explanation in explanations:
+                print_explanation(explanation)
+            return
+        result = PlanResult(
+            tuple(plan for one in explanations for plan in one.plans),
+            tuple(rejection for one in explanations for rejection in one.rejections),
+            result.notes,
+        )
     if as_json:
         print_json(plan_result_to_json(result))
         return
@@ -140,6 +164,12 @@ def _engine_vendors() -> frozenset[Vendor]:
     from appliance.settings import load_settings
 
     return engine_vendors(load_settings().backends_dir)
+
+
+def _installed_engines() -> frozenset[EngineName]:
+    from appliance.engine.installed import installed_engines
+
+    return installed_engines()
 
 
 def _more(count: int, what: str) -> None:

@@ -25,8 +25,13 @@ def serve(
     max_waiting: Annotated[int | None, typer.Option(help="Requests that may wait for a seat.")] = None,
     max_request_bytes: Annotated[int | None, typer.Option(help="Largest request body, in bytes.")] = None,
     start_timeout_s: Annotated[float | None, typer.Option(help="Seconds that a model may take to load.")] = None,
+    telemetry_interval_s: Annotated[
+        float | None, typer.Option(help="Seconds between samples of cards and host; 0 is off.")
+    ] = None,
     state_dir: Annotated[str | None, typer.Option(help="Folder of the database and other state.")] = None,
     models_dir: Annotated[str | None, typer.Option(help="Folder of the model store.")] = None,
+    models_max_bytes: Annotated[int | None, typer.Option(help="Most bytes the model store may take.")] = None,
+    models_keep_free_bytes: Annotated[int | None, typer.Option(help="Bytes of its disk to leave free.")] = None,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error.")] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="With an empty model store: import the small demo model first.")
@@ -50,8 +55,11 @@ def serve(
             "max_waiting": max_waiting,
             "max_request_bytes": max_request_bytes,
             "start_timeout_s": start_timeout_s,
+            "telemetry_interval_s": telemetry_interval_s,
             "state_dir": state_dir,
             "models_dir": models_dir,
+            "models_max_bytes": models_max_bytes,
+            "models_keep_free_bytes": models_keep_free_bytes,
             "log_level": log_level,
         }
     )

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import threading
+from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import pytest
 from blockbuster import blockbuster_ctx
 from openai import AsyncOpenAI
@@ -15,9 +18,21 @@ from appliance.engine.base import EngineInfo, EngineState, EngineStatus
 from appliance.errors import PortInUse
 from appliance.model_setup import ModelSetup
 from appliance.settings import load_settings
+from drivers.support import VendorSupport
+from drivers.types import Device, ProbeResult
 from models.importer import import_gguf
+from tests.drivers.telemetry_parts import ScriptedMonitor, card
 
 TINY_R1 = Path(__file__).parents[1] / "fixtures" / "tiny_r1" / "gguf" / "Tiny-R1-Q8_0.gguf"
+
+
+class OneCard:
+    """A probe that finds one card."""
+
+    name = "nvidia"
+
+    def probe(self) -> ProbeResult:
+        return ProbeResult(self.name, (Device("nvidia", 0, "NVIDIA H20", chip="H20"),))
 
 
 class Reports:
@@ -83,6 +98,42 @@ async def test_a_whole_life_never_blocks_the_event_loop(foundation: Foundation) 
         EngineState.STOPPING,
         EngineState.STOPPED,
     ]
+
+
+async def test_cards_are_watched_from_the_start_to_the_end(foundation: Foundation) -> None:
+    key = foundation.keys.create("test").secret
+    monitor, reports = ScriptedMonitor(answer=[card(0)]), Reports()
+    vendor = VendorSupport("nvidia", "NVIDIA", lambda root: OneCard(), lambda root: monitor)
+    daemon = Daemon(foundation, reports, [vendor])
+    server = daemon._server()
+    listener = bind("127.0.0.1", 0)
+    with listener, blockbuster_ctx("appliance"):
+        life = asyncio.create_task(daemon._serve(server, listener))
+        await asyncio.wait_for(reports.is_ready.wait(), 60)
+        headers = {"Authorization": f"Bearer {key}"}
+        async with httpx.AsyncClient(base_url=reports.address, headers=headers, trust_env=False) as client:
+            snapshot = (await client.get("/api/admin/hardware")).json()["snapshot"]
+            told = (await client.get("/api/admin/telemetry")).json()
+            while not told["devices"]:
+                told = (await client.get("/api/admin/telemetry")).json()
+        server.should_exit = True
+        await asyncio.wait_for(life, 30)
+    assert [device["chip"] for device in snapshot["devices"]] == ["H20"]
+    assert [(device["key"], device["chip"]) for device in told["devices"]] == [("nvidia:0", "H20")]
+    assert monitor.closed == 1
+    assert not any(thread.name.startswith("telemetry-") for thread in threading.enumerate())
+
+
+async def test_telemetry_that_is_off_asks_no_monitor(foundation: Foundation) -> None:
+    settings = foundation.settings.model_copy(update={"telemetry_interval_s": 0.0})
+    monitor = ScriptedMonitor()
+    vendor = VendorSupport("nvidia", "NVIDIA", lambda root: OneCard(), lambda root: monitor)
+    daemon = Daemon(replace(foundation, settings=settings), Reports(), [vendor])
+    server = daemon._server()
+    with bind("127.0.0.1", 0) as listener:
+        server.should_exit = True
+        await asyncio.wait_for(daemon._serve(server, listener), 30)
+    assert (monitor.asked, monitor.closed) == (0, 0)
 
 
 def test_an_address_that_is_not_ours_is_refused() -> None:

@@ -10,9 +10,11 @@ from appliance.model_setup import MOST_SEATS, TooManySeats, set_up, visible_devi
 from appliance.serving.types import ProfileName
 from appliance.settings import Settings, load_settings
 from drivers.types import Device, HardwareSnapshot, Health, Host, Vendor
-from models.importer import import_gguf
+from models.errors import NeedsOtherEngine
+from models.importer import import_gguf, import_path
 from models.model_store import ModelStore
 from models.types import InstalledModel
+from tests.models.store_samples import split_gguf
 
 TINY_R1 = Path(__file__).parents[1] / "fixtures" / "tiny_r1" / "gguf" / "Tiny-R1-Q8_0.gguf"
 GIB = 1024**3
@@ -102,3 +104,44 @@ def test_an_unknown_index_hides_nothing(installed: InstalledModel, settings: Set
     device = card(Vendor.NVIDIA, None, "NVIDIA L4", "L4")
     plan = replace(set_up(installed, HardwareSnapshot(HOST), settings).plan, devices=(device.key,))
     assert visible_devices(plan, (device,)) == {}
+
+
+def test_a_part_of_a_card_is_named_by_its_selector(installed: InstalledModel, settings: Settings) -> None:
+    from dataclasses import replace
+
+    whole = card(Vendor.NVIDIA, 1, "NVIDIA L4", "L4")
+    part = replace(whole, index=None, card_id=0, chip_id=3, selector="MIG-0a1b", parent="nvidia:0")
+    plan = set_up(installed, HardwareSnapshot(HOST), settings).plan
+
+    def seen(*devices: Device) -> str:
+        chosen = replace(plan, devices=tuple(device.key for device in devices))
+        return visible_devices(chosen, (whole, part))["CUDA_VISIBLE_DEVICES"]
+
+    assert seen(part) == "MIG-0a1b"
+    assert seen(whole, part) == "1,MIG-0a1b"
+
+
+def test_the_first_device_is_no_missing_one(installed: InstalledModel, settings: Settings) -> None:
+    """Index 0 is an index."""
+    from dataclasses import replace
+
+    first = card(Vendor.ASCEND, 0, "910B3", "910B3")
+    plan = replace(set_up(installed, HardwareSnapshot(HOST), settings).plan, devices=(first.key,))
+    assert visible_devices(plan, (first,)) == {"ASCEND_RT_VISIBLE_DEVICES": "0"}
+
+
+def test_all_parts_of_a_split_model_are_planned_for(
+    tmp_path: Path, installed: InstalledModel, settings: Settings
+) -> None:
+    store = ModelStore(tmp_path / "store")
+    split = import_path(store, split_gguf(TINY_R1, tmp_path / "parts", 3)[1]).model
+    whole, parts = set_up(installed, HardwareSnapshot(HOST), settings), set_up(split, HardwareSnapshot(HOST), settings)
+    assert parts.plan.memory == whole.plan.memory
+    assert parts.engine.model_path == split.files[0].path
+    assert parts.served.chat_template == whole.served.chat_template
+
+
+def test_a_model_for_another_engine_is_refused(tmp_path: Path, settings: Settings) -> None:
+    model = import_path(ModelStore(tmp_path / "store"), TINY_R1.parents[1] / "hf").model
+    with pytest.raises(NeedsOtherEngine, match="vLLM"):
+        set_up(model, HardwareSnapshot(HOST), settings)

@@ -86,6 +86,18 @@ def test_bad_flag_is_named() -> None:
     assert "the flag --max-request-bytes" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize("interval_s", [0.0, 0.5, 2.0, 60.0])
+def test_telemetry_is_off_or_at_a_sane_pace(interval_s: float) -> None:
+    assert load_settings({"telemetry_interval_s": interval_s}).telemetry_interval_s == interval_s
+
+
+@pytest.mark.parametrize("interval_s", [-1.0, 0.01, 61.0, float("nan"), float("inf")])
+def test_a_telemetry_pace_out_of_range_is_named(interval_s: float) -> None:
+    with pytest.raises(BadSetting) as caught:
+        load_settings({"telemetry_interval_s": interval_s})
+    assert "telemetry_interval_s is not usable: input should be 0 (off) or from 0.5 to 60" in caught.value.message
+
+
 def test_bad_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("R1BOX_PORT", "eighty")
     with pytest.raises(BadSetting) as caught:
@@ -143,7 +155,8 @@ def test_every_documented_flag_is_one_of_serve() -> None:
     command = get_command(app).commands["serve"]  # type: ignore[attr-defined]
     known = {option for parameter in command.params for option in parameter.opts}
     page = SETTINGS_PAGE.read_text(encoding="utf-8")
-    documented = {line.split("`")[3] for line in page.splitlines() if line.startswith("| `")}
+    documented = {line.split(" | ")[1].strip("`") for line in page.splitlines() if line.startswith("| `")} - {"-"}
+    assert "--port" in documented
     assert documented - known == set()
 
 

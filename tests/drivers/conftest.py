@@ -12,6 +12,7 @@ from drivers.command import minimal_environment
 from drivers.host import Memory
 from drivers.nvidia import NvidiaProbe
 from drivers.types import ProbeResult
+from tests.fakes.dcmi.build import build_fake_dcmi
 from tests.fakes.nvml.build import build_fake_nvml, write_scenario
 
 # A busy machine is no error of the code under test.
@@ -106,3 +107,9 @@ def fake_tool(tmp_path: Path) -> Callable[[str], Path]:
         return tool
 
     return write
+
+
+@pytest.fixture(scope="session")
+def fake_dcmi(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The fake libdcmi.so with both sets of functions."""
+    return build_fake_dcmi(tmp_path_factory.mktemp("dcmi"))

@@ -13,10 +13,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from drivers.command import minimal_environment
-from drivers.nvidia import NvidiaProbe, child_argv, interpret, parse_reading
-from drivers.types import Device, Finding, Health, ProbeResult, Severity, Vendor
+from drivers.nvidia import NvidiaProbe, interpret
+from drivers.nvidia_ground import NvidiaGround
+from drivers.nvidia_reading import child_argv, parse_reading
+from drivers.types import (
+    Device,
+    DeviceLayers,
+    DeviceLink,
+    Finding,
+    Health,
+    LayerState,
+    LinkKind,
+    ProbeResult,
+    Severity,
+    Vendor,
+)
 from tests.drivers.conftest import HANG_LIMITS_S, HOST_MEMORY
 from tests.fakes.nvml.build import LIBRARY_NAME
+from tests.fakes.nvml.scenarios import box
 
 Add = Callable[..., Path]
 Probe = Callable[..., ProbeResult]
@@ -38,14 +52,6 @@ L20: dict[str, object] = {
 }
 
 
-def box(*cards: dict[str, object], **settings: object) -> dict[str, object]:
-    """A scenario with the given cards."""
-    scenario: dict[str, object] = {"driver": "550.54.15", "cuda": 12040, "count": len(cards)} | settings
-    for number, card in enumerate(cards):
-        scenario |= {f"{number}.{name}": value for name, value in card.items()}
-    return scenario
-
-
 def codes(result: ProbeResult) -> list[str]:
     return [finding.code for finding in result.findings]
 
@@ -63,6 +69,10 @@ def test_struct_sizes_of_both_sides_are_equal(fake_nvml: Path) -> None:
         "nvmlMemory_t": pynvml.c_nvmlMemory_t,
         "nvmlMemory_v2_t": pynvml.c_nvmlMemory_v2_t,
         "nvmlUtilization_t": pynvml.c_nvmlUtilization_t,
+        "nvmlProcessInfo_v2_t": pynvml.c_nvmlProcessInfo_v3_t,
+        "nvmlValue_t": pynvml.c_nvmlValue_t,
+        "nvmlFieldValue_t": pynvml.c_nvmlFieldValue_t,
+        "nvmlDeviceAttributes_t": pynvml.c_nvmlDeviceAttributes,
     }
     for name, structure in sizes.items():
         assert library.fake_nvml_sizeof(name.encode()) == ctypes.sizeof(structure), name
@@ -85,12 +95,24 @@ def test_two_cards(probe_nvidia: Probe, add_pci: Add) -> None:
         numa_node=0,
         memory_total_bytes=48 * GIB,
         memory_free_bytes=44 * GIB,
+        memory_reserved_bytes=GIB // 2,
         compute_capability="8.9",
         health=Health.OK,
         utilization_percent=12,
         temperature_celsius=41,
         power_watts=72.5,
         driver_version="550.54.15",
+        layers=DeviceLayers(LayerState.OK, LayerState.UNKNOWN, LayerState.OK),
+        links=(DeviceLink("nvidia:1", LinkKind.SYS),),
+        unsupported=(
+            "firmware_version",
+            "power_limit_watts",
+            "clock_mhz",
+            "memory_clock_mhz",
+            "throttle_reasons",
+            "recovery_action",
+            "memory_errors",
+        ),
     )
     second = result.devices[1]
     assert (second.key, second.chip, second.pci_address, second.numa_node) == (
@@ -198,21 +220,37 @@ INIT = {
 def test_init_failures(probe_nvidia: Probe, add_pci: Add, code: int, finding: str) -> None:
     add_pci("0000:01:00.0", "0x10de", "0x26ba", "0x030200")
     result = probe_nvidia({"init": code})
-    assert result.devices == ()
     assert only(result).code == finding
     assert only(result).severity is Severity.ERROR
+    (device,) = result.devices
+    assert (device.key, device.name, device.index) == ("nvidia:0000:01:00.0", "NVIDIA L20", None)
+    assert (device.layers.pci, device.layers.library) == (LayerState.OK, LayerState.BROKEN)
+    assert device.memory_total_bytes is None
 
 
 def test_library_without_a_card_only_informs(probe_nvidia: Probe, empty_pci: Path) -> None:
     assert only(probe_nvidia({"init": 9})).severity is Severity.INFO
 
 
-@pytest.mark.parametrize(("driver", "word"), [("nouveau", "nouveau"), ("vfio-pci", "virtual machine"), (None, "dkms")])
-def test_not_loaded_names_what_holds_the_card(probe_nvidia: Probe, add_pci: Add, driver: str | None, word: str) -> None:
+@pytest.mark.parametrize(
+    ("driver", "code", "word", "severity"),
+    [
+        ("nouveau", "nouveau_bound", "blocks nouveau", Severity.ERROR),
+        ("vfio-pci", "card_passed_through", "virtual machine", Severity.WARNING),
+        (None, "driver_not_loaded", "dkms", Severity.ERROR),
+    ],
+)
+def test_not_loaded_names_what_holds_the_card(
+    probe_nvidia: Probe, add_pci: Add, driver: str | None, code: str, word: str, severity: Severity
+) -> None:
     add_pci("0000:01:00.0", "0x10de", "0x26ba", "0x030200", driver=driver)
-    finding = only(probe_nvidia({"init": 9}))
+    result = probe_nvidia({"init": 9})
+    finding = only(result)
+    assert (finding.code, finding.severity) == (code, severity)
     assert "NVIDIA L20 at 0000:01:00.0" in finding.message
     assert word in (finding.hint or "")
+    # A card that belongs to a virtual machine is none of this system's.
+    assert len(result.devices) == (driver != "vfio-pci")
 
 
 def probe_without_library(root: Path, timeout_s: float = 20.0) -> ProbeResult:
@@ -233,24 +271,24 @@ def test_no_library_and_no_bus_is_silent(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("driver", "word"),
+    ("driver", "code", "word"),
     [
-        ("nvidia", "libnvidia-ml.so.1"),
-        ("nouveau", "nouveau"),
-        ("vfio-pci", "vfio-pci"),
-        (None, "Install NVIDIA's driver"),
+        ("nvidia", "driver_missing", "libnvidia-ml.so.1"),
+        ("nouveau", "nouveau_bound", "nouveau"),
+        ("vfio-pci", "card_passed_through", "bind it to nvidia"),
+        (None, "driver_missing", "Install NVIDIA's driver"),
     ],
 )
-def test_no_library_with_a_card(tmp_path: Path, add_pci: Add, driver: str | None, word: str) -> None:
+def test_no_library_with_a_card(tmp_path: Path, add_pci: Add, driver: str | None, code: str, word: str) -> None:
     add_pci("0000:01:00.0", "0x10de", "0x26ba", "0x030200", driver=driver)
     finding = only(probe_without_library(tmp_path))
-    assert (finding.code, finding.severity) == ("driver_missing", Severity.ERROR)
+    assert finding.code == code
     assert word in (finding.hint or "")
 
 
 @pytest.mark.parametrize(
     ("driver", "code"),
-    [("vfio-pci", "card_passed_through"), ("nouveau", "card_not_answering"), (None, "card_not_answering")],
+    [("vfio-pci", "card_passed_through"), ("nouveau", "nouveau_bound"), (None, "card_not_answering")],
 )
 def test_card_that_the_library_does_not_list(probe_nvidia: Probe, add_pci: Add, driver: str | None, code: str) -> None:
     add_pci("0000:01:00.0", "0x10de", "0x26ba", "0x030200", driver="nvidia")
@@ -258,6 +296,9 @@ def test_card_that_the_library_does_not_list(probe_nvidia: Probe, add_pci: Add, 
     result = probe_nvidia(box(L20))
     assert codes(result) == [code]
     assert "0000:02:00.0" in only(result).message
+    rows = [(device.name, device.layers.pci, device.layers.library) for device in result.devices[1:]]
+    expected = ("NVIDIA L20", LayerState.OK, LayerState.BROKEN)
+    assert rows == ([] if driver == "vfio-pci" else [expected])
 
 
 def test_hanging_card_loses_only_itself(probe_nvidia: Probe) -> None:
@@ -311,5 +352,5 @@ def test_child_imports_nothing_from_the_current_folder(
     )
 )
 def test_any_output_of_the_child_is_read_without_an_exception(text: str) -> None:
-    result = interpret(parse_reading(text), None, host_memory=lambda: HOST_MEMORY)
+    result = interpret(parse_reading(text), NvidiaGround(), host_memory=lambda: HOST_MEMORY)
     assert result.devices == ()

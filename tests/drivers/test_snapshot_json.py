@@ -4,50 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import json
+import typing
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drivers.snapshot_json import MAX_TEXT_BYTES, SnapshotError, from_json, to_dict, to_json
-from drivers.types import Device, Disk, Finding, HardwareSnapshot, Health, Host, Severity, Vendor
-
-FULL = HardwareSnapshot(
-    host=Host(
-        hostname="box",
-        architecture="aarch64",
-        os_name="openEuler 22.03",
-        kernel="5.10.0",
-        cpu_model="HiSilicon Kunpeng 920 (TaiShan v110)",
-        cpu_cores=96,
-        cpu_threads=96,
-        memory_total_bytes=512 << 30,
-        memory_available_bytes=471 << 30,
-        disks=(Disk("/", "ext4", 1 << 40, 1 << 39),),
-    ),
-    devices=(
-        Device(
-            Vendor.ASCEND,
-            0,
-            "Ascend 310P3",
-            chip="310P3",
-            card_id=32768,
-            chip_id=0,
-            pci_address="0000:81:00.0",
-            numa_node=1,
-            memory_kind="ddr",
-            memory_total_bytes=44280 << 20,
-            memory_free_bytes=43000 << 20,
-            health=Health.OK,
-            utilization_percent=0.0,
-            temperature_celsius=51.0,
-            driver_version="25.2.0",
-        ),
-        Device(Vendor.NVIDIA, None, "NVIDIA card", health=Health.CRITICAL),
-    ),
-    findings=(Finding("device_lost", "Lost.", "Look.", Severity.ERROR, "nvidia", "nvidia:?"),),
+from drivers.snapshot_json import (
+    FIELDS,
+    LENGTHS,
+    MAX_TEXT_BYTES,
+    RANGES,
+    SnapshotError,
+    from_json,
+    to_dict,
+    to_json,
 )
+from drivers.types import HardwareSnapshot, Host
+from tests.drivers.snapshots import FULL, SNAPSHOTS
 
 
 def test_round_trip() -> None:
@@ -59,7 +34,7 @@ def test_round_trip() -> None:
 
 def test_keys_are_the_documented_ones() -> None:
     values = json.loads(to_json(FULL))
-    assert list(values) == ["schema", "host", "devices", "findings"]
+    assert list(values) == ["schema", "host", "devices", "findings", "layers", "software"]
     assert {"cpu_model", "cpu_cores", "memory_total_bytes", "memory_available_bytes", "disks"} <= set(values["host"])
     assert {
         "vendor",
@@ -75,6 +50,13 @@ def test_keys_are_the_documented_ones() -> None:
     } <= set(values["devices"][0])
     assert values["devices"][1]["index"] is None
     assert {"code", "message", "hint"} <= set(values["findings"][0])
+    assert values["layers"][0] == {
+        "vendor": "ascend",
+        "layer": "pci",
+        "state": "ok",
+        "detail": "1 card",
+        "findings": [],
+    }
     assert values["schema"] == 1
 
 
@@ -89,6 +71,13 @@ def test_machine_written_by_hand() -> None:
     assert snapshot.findings == ()
 
 
+def test_parts_of_a_device_do_not_count_as_devices() -> None:
+    part = {"vendor": "nvidia", "name": "MIG", "parent": "nvidia:0"}
+    whole = {"vendor": "nvidia", "name": "A"}
+    devices = from_json({"schema": 1, "devices": [whole, part, part, whole]}).devices
+    assert [device.index for device in devices] == [0, None, None, 1]
+
+
 def test_schema_alone_is_a_machine_without_cards() -> None:
     assert from_json({"schema": 1}) == HardwareSnapshot(Host())
 
@@ -101,15 +90,37 @@ def test_unknown_keys_are_ignored_and_named() -> None:
                 "memory_totl_bytes": 5,
                 "disks": [{"mount_point": "/", "filesystem": "x", "total_bytes": 1, "free_bytes": 1, "uuid": 1}],
             },
-            "devices": [{"vendor": "nvidia", "name": "A", "colour": "green"}],
+            "devices": [
+                {
+                    "vendor": "nvidia",
+                    "name": "A",
+                    "colour": "green",
+                    "layers": {"pcie": "ok"},
+                    "memory_errors": {"corected": 1},
+                    "links": [{"peer": "nvidia:1", "kind": "sys"}, {"peer": "nvidia:1", "kind": "sys", "lane": 1}],
+                }
+            ],
+            "findings": [{"code": "x", "message": "y", "text": "z"}],
             "extra": {},
         }
     )
-    assert [finding.code for finding in snapshot.findings] == ["snapshot_field_unknown"]
-    message = snapshot.findings[0].message
+    assert [finding.code for finding in snapshot.findings] == ["x", "snapshot_field_unknown"]
+    message = snapshot.findings[1].message
     assert "host.memory_totl_bytes (meant: memory_total_bytes?)" in message
-    for name in ("host.disks[0].uuid", "devices[0].colour", "extra"):
+    for name in (
+        "host.disks[0].uuid",
+        "devices[0].colour",
+        "devices[0].layers.pcie",
+        "devices[0].memory_errors.corected (meant: corrected?)",
+        "devices[0].links[1].lane (meant: lanes?)",
+        "extra",
+    ):
         assert name in message
+
+
+def test_many_unknown_keys_are_counted() -> None:
+    message = from_json({"schema": 1} | {f"key{number}": 1 for number in range(1000)}).findings[0].message
+    assert message.endswith("key7 and 992 more.")
 
 
 def machine(device: dict[str, Any] | None = None, host: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -136,6 +147,47 @@ def machine(device: dict[str, Any] | None = None, host: dict[str, Any] | None = 
         ({"schema": 1, "devices": [{"name": "A"}]}, "snapshot_field_missing", "devices[0].vendor"),
         ({"schema": 1, "devices": [{"vendor": "amd", "name": "A"}]}, "snapshot_field_invalid", "devices[0].vendor"),
         ({"schema": 1, "devices": [{}] * 2000}, "snapshot_too_large", "devices"),
+        ({"schema": 1, "findings": [{}] * 9000}, "snapshot_too_large", "findings"),
+        (machine({"throttle_reasons": ["hot"] * 65}), "snapshot_too_large", "devices[0].throttle_reasons"),
+        ('{"schema": ' + "1" * 5000 + "}", "snapshot_not_json", None),
+        ({"schema": 10**5000}, "snapshot_schema_unknown", "schema"),
+        (machine({"card_id": 10**5000}), "snapshot_field_invalid", "devices[0].card_id"),
+        (machine({"power_watts": 10**400}), "snapshot_field_invalid", "devices[0].power_watts"),
+        (machine({"vendor": "x" * 10**6}), "snapshot_field_invalid", "devices[0].vendor"),
+        (machine({"health": "x" * 10**6}), "snapshot_field_invalid", "devices[0].health"),
+        (machine({"layers": {"pci": "fine"}}), "snapshot_field_invalid", "devices[0].layers.pci"),
+        (machine({"layers": {1: "ok"}}), "snapshot_field_invalid", "devices[0]"),
+        (machine({"memory_reserved_bytes": -1}), "snapshot_field_invalid", "devices[0].memory_reserved_bytes"),
+        (
+            machine({"memory_total_bytes": 5, "memory_reserved_bytes": 6}),
+            "snapshot_field_invalid",
+            "devices[0].memory_reserved_bytes",
+        ),
+        (machine({"clock_mhz": 1 << 40}), "snapshot_field_invalid", "devices[0].clock_mhz"),
+        (machine({"power_limit_watts": float("nan")}), "snapshot_field_invalid", "devices[0].power_limit_watts"),
+        (
+            machine({"memory_errors": {"corrected": -1}}),
+            "snapshot_field_invalid",
+            "devices[0].memory_errors.corrected",
+        ),
+        (machine({"faults": [{"code": 79}]}), "snapshot_field_invalid", "devices[0].faults[0].code"),
+        (
+            machine({"links": [{"peer": "nvidia:1", "kind": "nvlink", "lanes": 0}]}),
+            "snapshot_field_invalid",
+            "devices[0].links[0].lanes",
+        ),
+        (machine({"processes": [{}]}), "snapshot_field_missing", "devices[0].processes[0].pid"),
+        (
+            {"schema": 1, "layers": [{"vendor": "amd", "layer": "pci", "state": "ok"}]},
+            "snapshot_field_invalid",
+            "layers[0].vendor",
+        ),
+        (
+            {"schema": 1, "layers": [{"vendor": "nvidia", "layer": "slot", "state": "ok"}]},
+            "snapshot_field_invalid",
+            "layers[0].layer",
+        ),
+        ({"schema": 1, "software": [{"name": "cann"}]}, "snapshot_field_missing", "software[0].version"),
         ({"schema": 1, "findings": [{"code": "x"}]}, "snapshot_field_missing", "findings[0].message"),
         (machine({"index": "0"}), "snapshot_field_invalid", "devices[0].index"),
         (machine({"index": -1}), "snapshot_field_invalid", "devices[0].index"),
@@ -176,7 +228,22 @@ JSON = st.recursive(
     max_leaves=12,
 )
 NAMES = st.sampled_from(
-    ["schema", "host", "devices", "findings", "vendor", "name", "index", "disks", "memory_total_bytes"]
+    [
+        "schema",
+        "host",
+        "devices",
+        "findings",
+        "layers",
+        "software",
+        "vendor",
+        "name",
+        "index",
+        "disks",
+        "faults",
+        "links",
+        "memory_errors",
+        "memory_total_bytes",
+    ]
 )
 
 
@@ -194,28 +261,22 @@ def test_any_values_give_a_snapshot_or_a_plain_error(values: dict[str, Any]) -> 
         assert from_json(to_json(snapshot)) == snapshot
 
 
-BYTES = st.none() | st.integers(1, 1 << 50)
-DEVICES = st.builds(
-    Device,
-    vendor=st.sampled_from(Vendor),
-    index=st.none() | st.integers(0, 99),
-    name=st.text(max_size=20),
-    chip=st.none() | st.text(max_size=8),
-    card_id=st.none() | st.integers(0, 1 << 16),
-    memory_total_bytes=BYTES,
-    health=st.sampled_from(Health),
-    power_watts=st.none() | st.floats(0, 1000),
-)
-
-
-@given(
-    st.builds(
-        HardwareSnapshot,
-        host=st.builds(Host, hostname=st.none() | st.text(), cpu_cores=st.none()),
-        devices=st.lists(DEVICES, max_size=3).map(tuple),
-        findings=st.just(()),
-        schema=st.just(1),
-    )
-)
+@settings(max_examples=60)
+@given(SNAPSHOTS)
 def test_any_snapshot_survives(snapshot: HardwareSnapshot) -> None:
-    assert from_json(to_json(snapshot)) == snapshot
+    again = from_json(to_json(snapshot))
+    assert again == snapshot
+    assert to_json(again) == to_json(snapshot)
+
+
+def test_every_number_has_a_range_and_every_list_a_length() -> None:
+    """What is added to the types is checked when it is read."""
+    for kind, fields in FIELDS.items():
+        hints = typing.get_type_hints(kind)
+        for name in fields:
+            hint = hints[name]
+            if typing.get_origin(hint) is tuple:
+                assert LENGTHS[kind][name] > 0
+            elif {int, float} & {hint, *typing.get_args(hint)} and (kind, name) != (HardwareSnapshot, "schema"):
+                low, high = RANGES[kind][name]
+                assert low < high

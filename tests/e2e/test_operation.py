@@ -213,7 +213,7 @@ def test_the_store_from_the_command_line(home: Home) -> None:
     listing = json.loads(home.run("models", "list", "--json").stdout)
     assert [entry["id"] for entry in listing["models"]] == [model]
     assert model in home.run("models", "verify", model).stdout
-    home.run("models", "remove", model, "--yes")
+    home.run("models", "remove", model, "--yes", "--force")
     assert json.loads(home.run("models", "list", "--json").stdout)["models"] == []
 
 

@@ -116,3 +116,10 @@ def test_flash_attention_and_cache_forms() -> None:
     assert kv_types(B910, flash_attention_on=True) == (KvType.F16,)
     assert KvType.Q8_0 in kv_types(T4, flash_attention_on=True)
     assert kv_types(T4, flash_attention_on=False) == (KvType.F16,)
+
+
+def test_cards_of_another_vendor_are_found_but_not_planned() -> None:
+    chip = classify(Device("amd", 0, "AMD Instinct MI300X"))
+    assert chip == Chip(ChipClass.OTHER)
+    verdict = judge(chip, EngineName.LLAMA_CPP, "qwen2", "Q8_0")
+    assert (verdict.computes, verdict.code) == (Computes.NOT, "vendor_not_supported")

@@ -17,7 +17,7 @@ from models.errors import (
     ModelError,
     NotAChatModel,
     NotGguf,
-    SplitModel,
+    SplitSetInconsistent,
     UnsupportedArchitecture,
 )
 from models.gguf import read_header
@@ -105,7 +105,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], type[ModelError], str]] = {
     ),
     "architecture": (written(small_metadata("warp9")), UnsupportedArchitecture, "'warp9'"),
     "no architecture": (written(small_metadata(general__architecture=None)), CorruptHeader, "general.architecture"),
-    "shard": (written(small_metadata(split__count=3, split__no=1)), SplitModel, "part 2 of 3"),
+    "shard": (written(small_metadata(split__count=3, split__no=1)), SplitSetInconsistent, "part 2 of 3"),
     "no tensors": (written(small_metadata(), []), NotAChatModel, "no tensors"),
     "no tokenizer": (written(small_metadata(tokenizer__ggml__model="no_vocab")), NotAChatModel, "no tokenizer"),
     "no tokens": (written(small_metadata(tokenizer__ggml__tokens=None)), NotAChatModel, "no tokenizer"),

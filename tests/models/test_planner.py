@@ -38,8 +38,8 @@ GOLDEN = {
     "t4": ("R1-0528-Qwen3-8B", "Q8_0", 1, 4, 8192, KvType.F16),
     # 24 GiB hold the 32B in four bits with the Q8_0 cache.
     "rtx-4090": ("R1-Distill-Qwen-32B", "Q4_K_S", 1, 4, 8192, KvType.Q8_0),
-    # 69.8 GiB of weights, 20 of cache; 128 GB shared with the host.
-    "gb10": ("R1-Distill-Llama-70B", "Q8_0", 1, 4, 16_384, KvType.F16),
+    # The 70B in Q8_0 fits as well, at 2 to 3 tokens per second (273 GB/s): of no use to a model that thinks first.
+    "gb10": ("R1-Distill-Qwen-32B", "Q8_0", 1, 8, 16_384, KvType.F16),
     # Q8_0 is what a 910B computes best; 35 GiB of weights and 20 of cache on each.
     "2x910B3": ("R1-Distill-Llama-70B", "Q8_0", 2, 8, 16_384, KvType.F16),
     # 310P: F16 alone, no flash attention. 32B and 70B would crawl (2.5 and 1.2 tokens per second at best).
@@ -188,13 +188,13 @@ def test_mixed_vendors_take_the_group_that_serves_more(catalogue: Catalogue) -> 
 def test_unified_memory_counts_the_embedding_on_the_device_and_has_no_host_line() -> None:
     best = first(machines.GB10)
     assert [m.device for m in best.memory] == ["nvidia:0"]
-    assert best.memory[0].weights_bytes > 74_967_187_712
+    assert best.memory[0].weights_bytes == 34_814_906_368
 
 
 def test_host_line_of_a_card_plan_holds_the_embedding() -> None:
     best = first(machines.T4)
     assert best.memory[-1].device == HOST
-    assert best.memory[-1].weights_bytes > 661_225_472
+    assert best.memory[-1].weights_bytes == 661_225_472
 
 
 def test_310p_uses_a_smaller_micro_batch_when_scores_fill_the_buffer() -> None:
@@ -202,12 +202,21 @@ def test_310p_uses_a_smaller_micro_batch_when_scores_fill_the_buffer() -> None:
     assert (best.flash_attention, best.ubatch_tokens) == (False, 128)
 
 
-def test_speed_is_none_for_unknown_cards_and_the_processor() -> None:
-    assert first(machines.CPU_24).decode_tokens_per_s is None
+def test_speed_is_none_for_unknown_cards() -> None:
     assert first(machine(host(64), nvidia("NVIDIA Odd", 24, "8.9"))).decode_tokens_per_s is None
     band = first(machines.RTX_4090).decode_tokens_per_s
     assert band is not None
     assert band.low < band.high < 57  # the ceiling of 18.8 GB at 1,008 GB/s
+
+
+def test_speed_of_a_processor_is_a_wide_band_and_slow_models_rank_behind() -> None:
+    result = plan(CATALOGUE, machines.CPU_24)
+    band = result.plans[0].decode_tokens_per_s
+    assert band is not None
+    assert band.high > 5 * band.low
+    slow = next(p for p in result.plans if p.variant == "R1-Distill-Qwen-14B" and p.quantization == "Q8_0")
+    assert "Slow" in slow.notes[0]
+    assert result.plans.index(slow) > 10
 
 
 def test_nonsense_wishes_are_refused(catalogue: Catalogue) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from sqlalchemy import Engine as DatabaseEngine
@@ -11,6 +12,8 @@ from starlette.types import ASGIApp
 from appliance.api.app import ApiServices, create_app
 from appliance.engine.base import Engine, EngineInfo, EngineStatus
 from appliance.errors import ModelNotReady
+from appliance.hardware import HardwareReader
+from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.security.keys import KeyRepository
 from appliance.serving.admission import Admission
@@ -18,11 +21,15 @@ from appliance.serving.chat import ChatService
 from appliance.serving.profile import profile_for
 from appliance.serving.types import ServedModel
 from appliance.store.database import open_database
+from appliance.telemetry import TelemetryService
+from drivers.types import Device, HardwareSnapshot, Host
+from tests.drivers.telemetry_parts import Rig, ScriptedMonitor, card, lost, rig
 from tests.fakes.engine import FAKE_INFO, FakeEngine, FakeEngineSource
 
 MODEL = "org/Tiny-R1"
 MAX_REQUEST_BYTES = 12 * 1024 * 1024
 TEMPLATE = "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant><think>\n"
+H20 = Device("nvidia", 0, "NVIDIA H20", chip="H20", memory_total_bytes=96 << 30)
 ANSWER = ("two ", "and two", "</think>", "\n\n", "It is ", "4.")
 
 
@@ -41,6 +48,20 @@ class Manager(FakeEngineSource):
 
 
 @dataclass
+class Machine:
+    """What detection finds; ``before`` is called each time."""
+
+    snapshot: HardwareSnapshot = field(default_factory=lambda: HardwareSnapshot(Host(hostname="box"), (H20,)))
+    before: Callable[[], None] = lambda: None
+    asked: int = 0
+
+    def detect(self) -> HardwareSnapshot:
+        self.asked += 1
+        self.before()
+        return self.snapshot
+
+
+@dataclass
 class Box:
     """The parts of a running box that tests look at or steer."""
 
@@ -51,6 +72,9 @@ class Box:
     keys: KeyRepository
     key: str
     database: DatabaseEngine
+    rig: Rig
+    monitor: ScriptedMonitor
+    machine: Machine
 
     def use(self, engine: FakeEngine) -> FakeEngine:
         """Put another engine in."""
@@ -87,16 +111,23 @@ def make_box(folder: Path) -> Box:
     )
     admission = Admission(seats=FAKE_INFO.seats, max_waiting=1)
     models = {MODEL: model}
+    monitor = ScriptedMonitor(answer=[card(0), lost(1)])
+    made, machine = rig(monitor), Machine()
+    hardware = HardwareReader(machine.detect)
+    telemetry = TelemetryService(made.sampler, hardware.devices)
     app = create_app(
         ApiServices(
             chat=ChatService(models, manager, admission),
             models=models,
             manager=manager,
             keys=keys,
-            metrics=Metrics(ServingCollector(manager, admission.stats)),
+            metrics=Metrics(ServingCollector(manager, admission.stats), DeviceCollector(telemetry.now)),
+            telemetry=telemetry,
+            hardware=hardware,
             version="1.2.3",
             max_request_bytes=MAX_REQUEST_BYTES,
             web_folder=web,
         )
     )
-    return Box(app, engine, manager, admission, keys, keys.create("tester").secret, database)
+    secret = keys.create("tester").secret
+    return Box(app, engine, manager, admission, keys, secret, database, made, monitor, machine)

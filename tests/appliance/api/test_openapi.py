@@ -20,6 +20,10 @@ async def test_document_is_whole(client: httpx.AsyncClient) -> None:
     document = response.json()
     assert document["info"] == {"title": "R1 Box", "version": "1.2.3"}
     assert set(document["paths"]) == {
+        "/api/admin/hardware",
+        "/api/admin/hardware/refresh",
+        "/api/admin/telemetry",
+        "/api/admin/telemetry/history",
         "/healthz",
         "/metrics",
         "/readyz",
@@ -33,3 +37,24 @@ async def test_document_is_whole(client: httpx.AsyncClient) -> None:
     assert chat["security"] == [{"key": []}]
     assert chat["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/ChatCompletionRequest")
     assert (await client.get("/openapi.json")).content == response.content
+
+
+async def test_what_needs_a_key_says_so(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    open_paths = {
+        path
+        for path, operations in document["paths"].items()
+        if not all(operation.get("security") == [{"key": []}] for operation in operations.values())
+    }
+    assert open_paths == {"/healthz", "/readyz"}
+
+
+async def test_parameters_of_the_history_are_described(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    operation = document["paths"]["/api/admin/telemetry/history"]["get"]
+    parameters = {one["name"]: one["schema"] for one in operation["parameters"]}
+    assert set(parameters) == {"seconds", "points", "series"}
+    assert (parameters["seconds"]["minimum"], parameters["seconds"]["maximum"]) == (1, 3600)
+    assert parameters["series"]["type"] == "array"
+    answer = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    assert answer == {"$ref": "#/components/schemas/TelemetryHistory"}
