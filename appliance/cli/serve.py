@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from appliance.settings import Settings
 
 Context = Annotated[
     int | None,
@@ -63,6 +66,10 @@ def serve(
             "log_level": log_level,
         }
     )
+    _run(settings, demo=demo, first_key=first_key)
+
+
+def _run(settings: Settings, *, demo: bool, first_key: bool) -> None:
     from appliance.cli.output import copy_progress
     from appliance.cli.report import TerminalReporter
     from appliance.daemon import Daemon, lay_foundation
