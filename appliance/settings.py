@@ -68,6 +68,15 @@ class Settings(BaseSettings):
         ge=0,
         description="Bytes of the model store's disk that imports and downloads leave free.",
     )
+    catalogue_dir: Folder | None = Field(
+        default=None,
+        description="Folder with *.toml files that add models and files to the catalogue (form: docs/models.md).",
+    )
+    trusted_keys_dir: Folder | None = Field(
+        default=None,
+        description="Folder of the public keys (*.pub) whose bundles are accepted. Default: trusted-keys in the state "
+        "folder.",
+    )
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
@@ -104,6 +113,11 @@ class Settings(BaseSettings):
         ge=1024,
         le=1024 * 1024 * 1024,
         description="Largest HTTP request body, in bytes; a larger one is refused with 413.",
+    )
+    sampling_policy: Literal["clamp", "free"] = Field(
+        default="clamp",
+        description="What becomes of a temperature that R1 is not recommended with (below 0.5, over 0.7): clamp moves "
+        "it to the nearest end of that band and says so in a header, free takes it as it is.",
     )
     start_timeout_s: float = Field(
         default=900.0, gt=0, le=86_400, description="Seconds that a model may take to load before it counts as failed."

@@ -63,7 +63,7 @@ def parse_catalogue(text: str, source: str) -> Catalogue:
         catalogue = msgspec.convert(raw, Catalogue, strict=True)
     except msgspec.ValidationError as error:
         raise CatalogueInvalid(str(error), source) from error
-    _check(catalogue, source)
+    check_catalogue(catalogue, source)
     return catalogue
 
 
@@ -93,7 +93,8 @@ def _copy_shared_shapes(raw: dict[str, Any], source: str) -> None:
         variant["quantizations"] = {**other["quantizations"], **variant.get("quantizations", {})}
 
 
-def _check(catalogue: Catalogue, source: str) -> None:
+def check_catalogue(catalogue: Catalogue, source: str) -> None:
+    """Checks the catalogue against itself. Raises ``CatalogueInvalid``."""
     if catalogue.schema != CATALOGUE_SCHEMA:
         raise CatalogueInvalid(f"schema {catalogue.schema}, this software reads {CATALOGUE_SCHEMA}", source)
     names = [q.name for q in catalogue.quantizations]

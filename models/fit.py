@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 
-from drivers.types import HardwareSnapshot, Vendor
+from drivers.types import Device, HardwareSnapshot, Vendor
 from models.cards import decode_band
 from models.catalogue import kv_elements_per_token
 from models.errors import CannotCompute, ContextTooLong, MemoryUnknown, TooLarge
@@ -20,6 +20,7 @@ from models.gguf_header import GgufHeader
 from models.machine import CPU_CHIP, Group, Machine, read_machine
 from models.memory import KV_BYTES_PER_ELEMENT, UBATCH_TOKENS, header_weights
 from models.placement import Load, Placed, Shortfall, Wish, place_on_devices, place_on_host
+from models.residuals import Corrections
 from models.seating import Seating, seating, small_model_seating
 from models.types import HOST, EngineName, FitPlan, KvType, SpeedBand
 
@@ -35,11 +36,13 @@ def fit_installed(
     *,
     allow_cpu: bool = True,
     usable_vendors: Collection[Vendor] | None = None,
+    corrections: Corrections | None = None,
 ) -> FitPlan:
     """How to open the file of ``header`` on the machine of ``snapshot``: all layers on cards, or none.
 
     Seats and context that are given are kept exactly; otherwise the largest usual ones that fit are chosen, never more
     context than the model was trained for. ``usable_vendors`` are those the engine was built for (``None``: all).
+    ``corrections`` is what loads of this very file took beside the formulas; it is added.
 
     Raises ``ContextTooLong``, ``CannotCompute``, ``MemoryUnknown``, ``TooLarge`` (with both byte counts),
     ``NotAChatModel`` or ``CorruptHeader`` (dimensions missing or absurd), ``ValueError`` (seats or context below one).
@@ -55,6 +58,7 @@ def fit_installed(
     if machine.host is None:
         raise MemoryUnknown(HOST)
     load = Load(header_weights(header), shape, largest_layer_bytes(header, shape.layers))
+    known = corrections or Corrections()
     reasons: list[str] = list(machine.notes)
     shortfalls: list[Shortfall] = []
     for group in machine.groups:
@@ -64,13 +68,13 @@ def fit_installed(
             continue
         if not group.rooms:
             continue
-        result = _climb(header, load, levels, group, machine)
+        result = _climb(header, load, levels, group, machine, known)
         if isinstance(result, FitPlan):
             return result
         shortfalls.append(result)
     if machine.groups and not allow_cpu:
         _refuse(header, levels, machine, shortfalls, reasons)
-    result = _climb(header, load, levels, None, machine)
+    result = _climb(header, load, levels, None, machine, known)
     if isinstance(result, Shortfall):
         raise _too_large(header, levels, min([result, *shortfalls], key=lambda s: s.missing_bytes))
     notes = [f"{s.where}: {_gib(s.needed_bytes)} needed, {_gib(max(s.available_bytes, 0))} there" for s in shortfalls]
@@ -90,17 +94,25 @@ def largest_layer_bytes(header: GgufHeader, layers: int) -> int:
     return max(mean, max(sizes.values(), default=0))
 
 
+def chip_name(devices: tuple[Device, ...]) -> str:
+    """The chip as measurements name it: that of the first device; ``cpu`` without devices."""
+    return (devices[0].chip or devices[0].name) if devices else "cpu"
+
+
 def _climb(
-    header: GgufHeader, load: Load, levels: Seating, group: Group | None, machine: Machine
+    header: GgufHeader, load: Load, levels: Seating, group: Group | None, machine: Machine, corrections: Corrections
 ) -> FitPlan | Shortfall:
     """The highest level that fits, else what the lowest lacks."""
     assert machine.host is not None
     chip = CPU_CHIP if group is None else group.chip
+    name = chip_name(() if group is None else tuple(r.device for r in group.rooms if r.device is not None))
     flash = flash_attention(chip, legacy_mla=header.is_legacy_mla)
     placed: Placed | Shortfall | None = None
     for level in range(len(levels.levels) - 1, -1, -1):
         seats, context_tokens = levels.levels[level]
-        wish = Wish(seats, context_tokens, KvType.F16, flash, UBATCH_TOKENS if flash else UBATCH_TOKENS // 4)
+        ubatch_tokens = UBATCH_TOKENS if flash else UBATCH_TOKENS // 4
+        extra = corrections.for_opening(name, seats, context_tokens)
+        wish = Wish(seats, context_tokens, KvType.F16, flash, ubatch_tokens, extra.device_bytes, extra.host_bytes)
         if group is None:
             placed = place_on_host(load, wish, machine.host)
         else:

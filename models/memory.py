@@ -1,11 +1,11 @@
 """Closed-form memory estimate: weights, KV cache and compute buffer of llama.cpp.
 
-The buffers of llama.cpp 0c1e57098 were read from loads with ``no_alloc`` on the CPU backend (8k, 32k and 128k tokens,
-flash attention on and off, micro-batches of 128 to 2048). llama.cpp has no formula: it lays out the worst-case graph.
-The formulas here name what is alive at that graph's peaks. Against those readings they are exact to rounding (0.6 %)
-for the dense models and within +2 % / -1 % for the 671B; tests/models/test_memory.py holds the table. KV and weights
-are exact. Not covered: sliding-window and recurrent models (estimated as full attention, so too high), and what a
-driver's context and memory pools take, which is what the reserve of the planner is for.
+llama.cpp has no formula: it lays out the worst-case graph. The formulas here name what is alive at that graph's peaks.
+They were found from dry runs (``models.dry_run``) of llama.cpp 0c1e57098: 8k, 32k and 128k tokens, flash attention on
+and off, micro-batches of 128 to 2048, 1 to 2048 outputs; on the processor, on one card and on several with a backend
+that poses as CUDA. tests/models/test_dry_run_accuracy.py holds them to +3 % / -1 %; KV and weights are exact. Not
+covered: sliding-window and recurrent models (estimated as full attention, so too high), and what a driver's context and
+memory pools take, which is what the reserve of the planner is for.
 """
 
 from __future__ import annotations
@@ -20,11 +20,19 @@ from models.types import KvType, ModelShape, QuantizationBytes, Variant
 UBATCH_TOKENS = 512
 """llama.cpp's default micro-batch (n_ubatch)."""
 
+CACHE_SLOTS = 8
+"""Sequences that the worker opens beyond its seats, for what conversations share (``WorkerConfig.cache_slots``)."""
+
 CONTEXT_GRAIN_TOKENS = 256
 """llama.cpp rounds the size of its cache up to this."""
 
 _F32_BYTES = 4
 _F16_BYTES = 2
+_INDEX_BYTES = 8
+_SMALL_INPUT_BYTES = 24
+"""Token, position, places in the cache and the like, for each token of a micro-batch."""
+_PIPELINE_COPIES = 4
+"""GGML_SCHED_MAX_COPIES, unless a build says otherwise."""
 
 KV_BYTES_PER_ELEMENT: dict[KvType, Fraction] = {
     KvType.F16: Fraction(2),
@@ -95,8 +103,7 @@ def kv_bytes(shape: ModelShape, context_tokens: int, kv_type: KvType) -> int:
     Grouped-query attention: 2 x layers x kv heads x head length; MLA: layers x (rank + rope), K only. A legacy R1 file
     without the MLA split has a shape without ``kv_lora_rank`` and so falls under the first form, with its full heads.
     """
-    padded = -(-context_tokens // CONTEXT_GRAIN_TOKENS) * CONTEXT_GRAIN_TOKENS
-    size = kv_elements_per_token(shape) * padded * KV_BYTES_PER_ELEMENT[kv_type]
+    size = kv_elements_per_token(shape) * _padded(context_tokens) * KV_BYTES_PER_ELEMENT[kv_type]
     return -(-size.numerator // size.denominator)
 
 
@@ -107,43 +114,128 @@ def compute_bytes(
     flash_attention: bool,
     kv_type: KvType = KvType.F16,
     ubatch_tokens: int = UBATCH_TOKENS,
+    outputs: int | None = None,
+    sequences: int = 1,
+    on_card: bool = False,
+    pipeline: bool = False,
 ) -> int:
-    """Bytes of the compute buffer (device and host parts together) for a cache of ``context_tokens`` in all.
+    """Bytes of the compute buffer for a cache of ``context_tokens`` in all.
 
-    The largest of two peaks. At the output: logits in F32 beside two rows of the embedding (three with a quantized
-    cache or without flash attention; five with experts). Within a layer, with flash attention: the larger of
-    feed-forward and attention rows, and the mask in F16. Without it: the scores of every head over the whole context,
-    and the mask in F32; that is what costs 2 to 33 GB at long contexts.
+    ``outputs`` is llama.cpp's ``n_outputs_max``: how many tokens of a micro-batch may have logits (``None``: all of
+    them; our worker asks for one per sequence). ``sequences`` is ``n_seq_max``: the micro-batch is rounded up to a
+    multiple of it. ``on_card``: the buffer of a card that holds all layers or some; the host's part is
+    ``host_compute_bytes``. Otherwise that of the processor, with everything in it. ``pipeline``: several cards
+    that compute asynchronously (CUDA), for which llama.cpp keeps every input four times; the first of them has up to
+    four rows less than this.
+
+    The largest of two peaks. At the output: logits in F32 beside a few rows of the embedding. Within a layer, with
+    flash attention: the larger of feed-forward and attention rows, and the mask in F16. Without it: the scores of every
+    head over the whole context, and the mask in F32; that is what costs 2 to 33 GB at long contexts.
     """
-    tokens = ubatch_tokens
-    dense_rows = 2 if flash_attention and kv_type is KvType.F16 else 3
-    rows = dense_rows if shape.experts is None else 5
-    logits = _F32_BYTES * tokens * (shape.vocab_size + rows * shape.embedding_length)
-    if flash_attention:
-        feed_forward = 0 if shape.experts else 3 * shape.feed_forward_length + 4 * shape.embedding_length
-        floats = max(feed_forward, _attention_floats(shape, flash_attention=True))
-        layer = _F32_BYTES * tokens * floats + _F16_BYTES * tokens * context_tokens
-    else:
-        floats = _attention_floats(shape, flash_attention=False)
-        layer = _F32_BYTES * tokens * floats + _F32_BYTES * tokens * context_tokens * (shape.heads + 1)
-    return max(logits, layer)
+    tokens = _row_tokens(ubatch_tokens, context_tokens, sequences)
+    row = _F32_BYTES * tokens * shape.embedding_length
+    wanted = tokens if outputs is None else min(outputs, tokens)
+    logits = _F32_BYTES * wanted * shape.vocab_size + row * _output_rows(
+        shape, flash_attention, kv_type, wanted < tokens
+    )
+    layer = _F32_BYTES * tokens * _layer_floats(shape, flash_attention=flash_attention, kv_type=kv_type)
+    layer += _mask_bytes(tokens, context_tokens, flash_attention=flash_attention)
+    if not flash_attention:
+        layer += _F32_BYTES * tokens * _padded(context_tokens) * shape.heads
+        if shape.kv_lora_rank is not None and ubatch_tokens < UBATCH_TOKENS:
+            # Small rows break up the allocator's free space: up to two masks more, seen with 128 tokens.
+            layer += 2 * _mask_bytes(tokens, context_tokens, flash_attention=False)
+    if on_card:
+        # The embedding's own row stays on the host; with MLA the attention's peak loses one more.
+        layer -= row * (1 if shape.kv_lora_rank is None else 2)
+    peak = max(logits, layer) + _SMALL_INPUT_BYTES * tokens
+    peak += _rotation_bytes(shape, kv_type)
+    if pipeline:
+        inputs = _input_bytes(shape, tokens, context_tokens, flash_attention=flash_attention, kv_type=kv_type)
+        peak += (_PIPELINE_COPIES - 1) * inputs + 2 * _PIPELINE_COPIES * row
+    return peak
 
 
-def _attention_floats(shape: ModelShape, *, flash_attention: bool) -> int:
-    """Floats per token that attention keeps alive at its peak (fitted to the readings, exact for the dense models)."""
+def host_compute_bytes(
+    shape: ModelShape,
+    context_tokens: int,
+    *,
+    flash_attention: bool,
+    kv_type: KvType = KvType.F16,
+    ubatch_tokens: int = UBATCH_TOKENS,
+    sequences: int = 1,
+    pipeline: bool = False,
+) -> int:
+    """Bytes that llama.cpp pins in the host's memory for its inputs when the layers are on cards."""
+    tokens = _row_tokens(ubatch_tokens, context_tokens, sequences)
+    copies, rows = (_PIPELINE_COPIES, _PIPELINE_COPIES + 1) if pipeline else (1, 2)
+    inputs = _input_bytes(shape, tokens, context_tokens, flash_attention=flash_attention, kv_type=kv_type)
+    row = _F32_BYTES * tokens * shape.embedding_length
+    return copies * inputs + rows * row + _SMALL_INPUT_BYTES * copies * tokens
+
+
+def _padded(context_tokens: int) -> int:
+    return -(-context_tokens // CONTEXT_GRAIN_TOKENS) * CONTEXT_GRAIN_TOKENS
+
+
+def _row_tokens(ubatch_tokens: int, context_tokens: int, sequences: int) -> int:
+    """Tokens of the worst micro-batch."""
+    return -(-min(ubatch_tokens, _padded(context_tokens)) // sequences) * sequences
+
+
+def _mask_bytes(tokens: int, context_tokens: int, *, flash_attention: bool) -> int:
+    return (_F16_BYTES if flash_attention else _F32_BYTES) * tokens * _padded(context_tokens)
+
+
+def _rotation_bytes(shape: ModelShape, kv_type: KvType) -> int:
+    """A quantized cache is rotated by a matrix as wide as a head (llama.cpp's attn_rot); not so with MLA."""
+    return 0 if kv_type is KvType.F16 or shape.kv_lora_rank is not None else _F32_BYTES * shape.key_length**2
+
+
+def _input_bytes(shape: ModelShape, tokens: int, context_tokens: int, *, flash_attention: bool, kv_type: KvType) -> int:
+    """What each split of the graph gets of its own: the mask, the rotation, and without flash attention the places of
+    V, which then lies transposed."""
+    inputs = _mask_bytes(tokens, context_tokens, flash_attention=flash_attention) + _rotation_bytes(shape, kv_type)
+    if flash_attention or shape.kv_lora_rank is not None:
+        return inputs
+    return inputs + _INDEX_BYTES * tokens * shape.kv_heads * shape.value_length
+
+
+def _output_rows(shape: ModelShape, flash_attention: bool, kv_type: KvType, few: bool) -> int:
+    """Rows of the embedding beside the logits; with few outputs those of the layer before are still there."""
+    if shape.experts is not None:
+        return 5
+    if few:
+        return 4
+    return 2 if flash_attention and kv_type is KvType.F16 else 3
+
+
+def _layer_floats(shape: ModelShape, *, flash_attention: bool, kv_type: KvType) -> int:
+    """Floats per token that a layer keeps alive at its peak, without mask and scores, on the processor (exact for the
+    dense models; those with experts were fitted to R1's shape)."""
     if shape.kv_lora_rank is not None:
-        per_head = 3 * shape.kv_lora_rank + ((shape.rope_length or 0) if flash_attention else 0)
-        return shape.heads * per_head + shape.embedding_length
+        return _mla_floats(shape)
     key_value = shape.key_length + shape.value_length
+    queries = shape.heads * shape.key_length
     if shape.kv_heads == shape.heads and shape.key_length != shape.value_length:
         # deepseek2 without the MLA split: full keys and values of every head are computed from the compressed ones.
         return shape.heads * (key_value * (3 if flash_attention else 2) + shape.key_length) + shape.embedding_length
     if flash_attention:
-        return 0
-    queries = shape.heads * shape.key_length
+        rows = 4 if kv_type is KvType.F16 else 3
+        return 3 * shape.feed_forward_length + rows * shape.embedding_length
     return 3 * shape.embedding_length + 2 * queries + shape.kv_heads * key_value
 
 
-def host_output_bytes(shape: ModelShape, seats: int) -> int:
+def _mla_floats(shape: ModelShape) -> int:
+    assert shape.kv_lora_rank is not None
+    attention = shape.heads * (3 * shape.kv_lora_rank + 3 * (shape.rope_length or 0) // 2)
+    dense = 3 * shape.feed_forward_length + 4 * shape.embedding_length
+    experts = 0
+    if shape.experts_used is not None:
+        experts = 2 * (shape.experts_used + 1) * shape.embedding_length + shape.heads * shape.key_length
+    return max(attention, dense, experts)
+
+
+def host_output_bytes(shape: ModelShape, sequences: int) -> int:
     """Logits that llama.cpp hands to the sampler: one row of F32 per sequence, in host memory."""
-    return _F32_BYTES * seats * (shape.vocab_size + shape.embedding_length)
+    return _F32_BYTES * sequences * shape.vocab_size

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from drivers.types import Vendor
 from models.machine import Room
-from models.memory import Weights, compute_bytes, host_output_bytes, kv_bytes
+from models.memory import CACHE_SLOTS, Weights, compute_bytes, host_compute_bytes, host_output_bytes, kv_bytes
 from models.types import HOST, KvType, MemoryEstimate, ModelShape
 
 
@@ -28,17 +29,24 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """How it is to be opened."""
+    """How it is to be opened. ``device_extra_bytes`` and ``host_extra_bytes`` are added to the compute buffers: what
+    real loads took beside the formulas (``models.residuals``)."""
 
     seats: int
     context_tokens: int
     kv_type: KvType
     flash_attention: bool
     ubatch_tokens: int
+    device_extra_bytes: int = 0
+    host_extra_bytes: int = 0
 
     @property
     def tokens(self) -> int:
         return self.seats * self.context_tokens
+
+    @property
+    def sequences(self) -> int:
+        return self.seats + CACHE_SLOTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,31 +76,53 @@ class Shortfall:
 class _Sizes:
     kv: int
     compute: int
-    host_part: int
+    host_compute: int
 
 
-def _sizes(load: Load, wish: Wish) -> _Sizes:
-    return _Sizes(
-        kv=kv_bytes(load.shape, wish.tokens, wish.kv_type),
-        compute=compute_bytes(
+def _sizes(load: Load, wish: Wish, *, on_card: bool = True, pipeline: bool = False) -> _Sizes:
+    compute = compute_bytes(
+        load.shape,
+        wish.tokens,
+        flash_attention=wish.flash_attention,
+        kv_type=wish.kv_type,
+        ubatch_tokens=wish.ubatch_tokens,
+        outputs=wish.sequences,
+        sequences=wish.sequences,
+        on_card=on_card,
+        pipeline=pipeline,
+    )
+    host_compute = host_output_bytes(load.shape, wish.sequences)
+    if on_card:
+        host_compute += host_compute_bytes(
             load.shape,
             wish.tokens,
             flash_attention=wish.flash_attention,
             kv_type=wish.kv_type,
             ubatch_tokens=wish.ubatch_tokens,
-        ),
-        host_part=load.weights.embedding_bytes + host_output_bytes(load.shape, wish.seats),
+            sequences=wish.sequences,
+            pipeline=pipeline,
+        )
+    if on_card:
+        compute += wish.device_extra_bytes
+    kv = kv_bytes(load.shape, wish.tokens, wish.kv_type)
+    return _Sizes(kv, compute, host_compute + wish.host_extra_bytes)
+
+
+def _host_line(load: Load, sizes: _Sizes, host: Room) -> MemoryEstimate:
+    """What the host holds beside the cards: the token embedding, inputs and logits."""
+    return MemoryEstimate(
+        HOST, load.weights.embedding_bytes, 0, sizes.host_compute, host.reserve_bytes, host.available_bytes
     )
 
 
 def place_on_host(load: Load, wish: Wish, host: Room) -> Placed | Shortfall:
     """All of the model in the host's memory."""
-    sizes = _sizes(load, wish)
+    sizes = _sizes(load, wish, on_card=False)
     line = MemoryEstimate(
         device=HOST,
         weights_bytes=load.weights.total_bytes,
         kv_bytes=sizes.kv,
-        compute_bytes=sizes.compute + host_output_bytes(load.shape, wish.seats),
+        compute_bytes=sizes.compute + sizes.host_compute,
         reserve_bytes=host.reserve_bytes,
         available_bytes=host.available_bytes,
     )
@@ -106,31 +136,36 @@ def place_on_devices(load: Load, wish: Wish, rooms: tuple[Room, ...], host: Room
     sizes = _sizes(load, wish)
     ranked = sorted(rooms, key=lambda r: (-r.usable_bytes, r.index))
     unified = ranked[0].unified
-    host_line: tuple[MemoryEstimate, ...] = ()
-    if not unified:
-        estimate = MemoryEstimate(HOST, sizes.host_part, 0, 0, host.reserve_bytes, host.available_bytes)
-        if estimate.total_bytes > estimate.available_bytes:
-            return Shortfall(HOST, estimate.total_bytes, estimate.available_bytes)
-        host_line = (estimate,)
+    host_line = _host_line(load, sizes, host)
+    if not unified and host_line.total_bytes > host_line.available_bytes:
+        return Shortfall(HOST, host_line.total_bytes, host_line.available_bytes)
     best = ranked[0]
-    extra = sizes.host_part if unified else 0
     alone = MemoryEstimate(
         device=best.name,
-        weights_bytes=load.weights.on_cards_bytes + extra,
+        weights_bytes=load.weights.on_cards_bytes + (load.weights.embedding_bytes if unified else 0),
         kv_bytes=sizes.kv,
-        compute_bytes=sizes.compute,
+        compute_bytes=sizes.compute + (sizes.host_compute if unified else 0),
         reserve_bytes=best.reserve_bytes,
         available_bytes=best.available_bytes,
     )
     if alone.total_bytes <= alone.available_bytes:
-        return Placed((best,), (load.shape.layers + 1,), (alone, *host_line))
+        return Placed((best,), (load.shape.layers + 1,), (alone,) if unified else (alone, host_line))
     if len(ranked) == 1 or unified:
         return Shortfall(best.name, alone.total_bytes, alone.available_bytes)
+    sizes = _sizes(load, wish, pipeline=_is_asynchronous(best))
+    host_line = _host_line(load, sizes, host)
+    if host_line.total_bytes > host_line.available_bytes:
+        return Shortfall(HOST, host_line.total_bytes, host_line.available_bytes)
     for count in range(2, len(ranked) + 1):
         placed = _spread(load, sizes, tuple(ranked[:count]))
         if placed is not None:
-            return Placed(placed.rooms, placed.tensor_split, placed.memory + host_line)
+            return Placed(placed.rooms, placed.tensor_split, (*placed.memory, host_line))
     return _shortfall_together(load, sizes, rooms)
+
+
+def _is_asynchronous(room: Room) -> bool:
+    """Whether several such cards work as a pipeline: llama.cpp's CUDA backend says so of itself, CANN's does not."""
+    return room.device is not None and room.device.vendor == Vendor.NVIDIA
 
 
 def _layer_cost(load: Load, sizes: _Sizes) -> int:

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from appliance.cli import chat, detect, doctor, keys, models, plan, serve
+from appliance.cli import (
+    bundle,
+    chat,
+    detect,
+    doctor,
+    keys,
+    models,
+    models_pull,
+    models_requantize,
+    plan,
+    serve,
+)
 
 app = typer.Typer(
     name="r1box",
@@ -23,7 +34,10 @@ app.command("detect")(detect.detect_command)
 app.add_typer(doctor.app, name="doctor")
 app.command("plan")(plan.plan_command)
 app.command("chat")(chat.chat_command)
+models_pull.register(models.app)
+models_requantize.register(models.app)
 app.add_typer(models.app, name="models")
+app.add_typer(bundle.app, name="bundle")
 app.add_typer(keys.app, name="keys")
 
 

@@ -35,12 +35,20 @@ def import_model(
     as_json: AsJson = False,
 ) -> None:
     """Check a model and copy it into the store. The first GGUF (beside the demo) becomes the default."""
+    from appliance.cli.bundle import take_bundle  # which imports this module for the store
     from models.importer import import_path
     from models.store_types import ModelFormat
 
     store = open_store()
     with copy_progress(f"Importing {path.name}", quiet=as_json) as progress:
-        result = import_path(store, path, progress, name=name, check_template=check_chat_template)
+        result = import_path(
+            store,
+            path,
+            progress,
+            name=name,
+            check_template=check_chat_template,
+            import_bundle=lambda store, folder, progress: take_bundle(store, [folder], progress),
+        )
     model = result.model
     is_gguf = model.format is ModelFormat.GGUF
     if is_gguf and (store.default_id() is None or _default_is_demo(store)):

@@ -36,14 +36,15 @@ def plan_command(
 ) -> None:
     """Rank every R1 variant and quantization that fits, and give the reason for each that does not."""
     from appliance.cli.explain import print_explanation
-    from models.catalogue import load_catalogue
+    from appliance.settings import load_settings
     from models.explain import explain
     from models.plan_json import plan_result_to_json
     from models.planner import plan
+    from models.site_catalogue import load_site_catalogue
     from models.types import EngineName, PlanResult
 
     snapshot = _snapshot(machine)
-    catalogue = load_catalogue()
+    catalogue = load_site_catalogue(load_settings().catalogue_dir)
     # For another machine nothing is known of the engines there, so all of them and all of its cards count.
     vendors = None if machine is not None else _engine_vendors()
     installed = None if machine is not None else _installed_engines()
@@ -147,16 +148,10 @@ def _machine(snapshot: HardwareSnapshot) -> str:
 
 
 def _snapshot(machine: Path | None) -> HardwareSnapshot:
-    from appliance.errors import UnreadableFile
+    from appliance.cli.detect import read_snapshot
     from drivers.probe import default_probes, detect
-    from drivers.snapshot_json import from_json
 
-    if machine is None:
-        return detect(default_probes())
-    try:
-        return from_json(machine.read_bytes())
-    except OSError as error:
-        raise UnreadableFile(path=str(machine), reason=(error.strerror or str(error)).lower()) from error
+    return detect(default_probes()) if machine is None else read_snapshot(machine)
 
 
 def _engine_vendors() -> frozenset[Vendor]:

@@ -9,6 +9,9 @@ from typing import Protocol
 
 from appliance.engine.request import GenerationEvent, GenerationRequest, TextSegment
 
+STEP_BOUNDS_S = (0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28)
+"""Upper bounds of the buckets in which ``EngineStats.step_counts`` counts steps."""
+
 
 class EngineState(StrEnum):
     """State of the served engine. One writer: ``appliance.engine.manager.EngineManager``.
@@ -45,7 +48,14 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
-    """Counters since the engine started. ``decode_s`` is time inside the model, ``busy_s`` time with work to do."""
+    """Counters since the engine started. ``decode_s`` is time inside the model, ``busy_s`` time with work to do.
+
+    ``cached_tokens`` are prompt tokens that were not computed again. ``shared_tokens`` were taken over from another
+    sequence's part of the cache (a request that lost its seat counts again), ``prefix_waits`` requests waited for
+    one. ``evictions`` is how often an idle chat was forgotten, ``evicted_tokens`` what that gave back. Of ``cells``
+    tokens that the cache holds ``cells_used`` are in use, shared ones once. ``step_counts`` counts steps by how long
+    they took: up to each of ``STEP_BOUNDS_S``, then longer; all of them took ``step_s``.
+    """
 
     active: int = 0
     waiting: int = 0
@@ -56,6 +66,15 @@ class EngineStats:
     preemptions: int = 0
     decode_s: float = 0.0
     busy_s: float = 0.0
+    shared_tokens: int = 0
+    prefix_waits: int = 0
+    evictions: int = 0
+    evicted_tokens: int = 0
+    cells_used: int = 0
+    cells: int = 0
+    step_counts: tuple[int, ...] = ()
+    step_s: float = 0.0
+    longest_step_s: float = 0.0
     pid: int | None = None
     log_tail: tuple[str, ...] = field(default=())
 

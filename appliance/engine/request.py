@@ -35,14 +35,26 @@ class TextSegment:
     trusted: bool = True
 
 
+class Priority(StrEnum):
+    """Whose prompt an engine computes first: a person waits for an INTERACTIVE one, nobody for a BATCH one."""
+
+    INTERACTIVE = "interactive"
+    BATCH = "batch"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """One sequence to generate. ``prompt_tokens`` and ``max_tokens`` together fit a seat (the caller has counted)."""
+    """One sequence to generate. ``prompt_tokens`` and ``max_tokens`` together fit a seat (the caller has counted).
+
+    ``owner`` is who is charged for it where an engine's seats are scarce (a key's id), None for nobody in particular.
+    """
 
     request_id: str
     prompt_tokens: tuple[int, ...]
     max_tokens: int
     sampling: SamplingParams
+    owner: str | None = None
+    priority: Priority = Priority.INTERACTIVE
 
 
 class FinishReason(StrEnum):

@@ -18,7 +18,10 @@ from tests.architecture.tree import ROOT, modules, shown
 WIRING = {"appliance", "appliance.__main__", "appliance.cli", "appliance.daemon"}
 """The parts that put the others together and may import all of them."""
 
-PURE = {f"appliance.engine.llamacpp.{name}" for name in ("scheduler", "sequence", "slots", "prefix_cache")}
+PURE = {
+    f"appliance.engine.llamacpp.{name}"
+    for name in ("scheduler", "sequence", "slots", "prefix_cache", "fair_queue", "pace", "step")
+}
 
 
 def contracts() -> list[dict[str, Any]]:

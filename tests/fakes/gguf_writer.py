@@ -108,6 +108,21 @@ def write_gguf(path: Path, metadata: Mapping[str, Any], tensors: Sequence[Tensor
     return path
 
 
+def write_gguf_data(
+    path: Path, metadata: Mapping[str, Any], tensors: Sequence[tuple[Tensor, bytes]], **options: Any
+) -> Path:
+    """As ``write_gguf`` with each tensor's bytes."""
+    head, _ = header(metadata, [tensor for tensor, _ in tensors], **options)
+    with path.open("wb") as file:
+        file.write(head)
+        for (name, shape, type_name), data in tensors:
+            if len(data) != tensor_bytes(shape, type_name):
+                raise ValueError(f"{name} has {len(data)} bytes")
+            file.write(b"\0" * (-(file.tell() - len(head)) % options.get("alignment", 32)))
+            file.write(data)
+    return path
+
+
 TEMPLATE = "{% for m in messages %}{{ m.content }}{% endfor %}"
 
 

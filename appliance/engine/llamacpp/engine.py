@@ -15,12 +15,14 @@ import structlog
 
 from appliance.engine.base import EngineInfo, EngineStats, ProgressCallback
 from appliance.engine.llamacpp import messages as wire
+from appliance.engine.llamacpp.sequence import BATCH, INTERACTIVE
 from appliance.engine.process import SupervisedProcess, describe_exit, engine_environment
 from appliance.engine.request import (
     Finished,
     FinishReason,
     GenerationEvent,
     GenerationRequest,
+    Priority,
     SamplingParams,
     TextSegment,
     TokenDelta,
@@ -38,6 +40,8 @@ def worker_command(socket_number: int) -> list[str]:
 
 
 FEW_THREADS = 8
+
+_PRIORITIES = {Priority.INTERACTIVE: INTERACTIVE, Priority.BATCH: BATCH}
 
 
 def _waiting(threads: int) -> dict[str, str]:
@@ -177,7 +181,12 @@ class LlamaCppEngine:
         try:
             self._send(
                 wire.Generate(
-                    request.request_id, list(request.prompt_tokens), request.max_tokens, _sampling(request.sampling)
+                    request.request_id,
+                    list(request.prompt_tokens),
+                    request.max_tokens,
+                    _sampling(request.sampling),
+                    request.owner,
+                    _PRIORITIES[request.priority],
                 )
             )
             while not ended:
@@ -218,6 +227,15 @@ class LlamaCppEngine:
             preemptions=counters.preemptions,
             decode_s=counters.decode_s,
             busy_s=counters.busy_s,
+            shared_tokens=counters.shared_tokens,
+            prefix_waits=counters.prefix_waits,
+            evictions=counters.evictions,
+            evicted_tokens=counters.evicted_tokens,
+            cells_used=counters.cells_used,
+            cells=counters.cells,
+            step_counts=counters.step_counts,
+            step_s=counters.step_s,
+            longest_step_s=counters.longest_step_s,
             pid=self._process.pid if self._process else None,
             log_tail=self._process.log_tail() if self._process else (),
         )

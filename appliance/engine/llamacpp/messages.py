@@ -10,7 +10,7 @@ import struct
 
 import msgspec
 
-PROTOCOL = 1
+PROTOCOL = 2
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """Longest frame; a longer one means that the two sides have lost each other, and ends the worker."""
 
@@ -21,8 +21,9 @@ HEADER_BYTES = _LENGTH.size
 class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     """How the worker loads its model.
 
-    ``seats`` sequences run at the same time and each may hold ``seat_context`` tokens. ``gpu_layers`` -1 puts all
-    layers on the cards, 0 none. ``backend_dirs`` are folders with loadable ggml backends (CPU variants, CUDA, CANN).
+    ``seats`` sequences run at the same time and each may hold ``seat_context`` tokens. ``cache_slots`` more keep what
+    ended requests left, in cells that no running one needs. ``gpu_layers`` -1 puts all layers on the cards, 0 none.
+    ``backend_dirs`` are folders with loadable ggml backends (CPU variants, CUDA, CANN).
     ``extra_buffers`` False keeps weights as they are in the file: no repacking, no AMX.
     ``visible_tokens`` are control tokens that the text shows nevertheless, such as ``</think>`` where a converter
     marked it as control. ``tensor_split`` has the number of layers of each device.
@@ -32,6 +33,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     seats: int
     seat_context: int
     threads: int
+    cache_slots: int = 8
     batch_tokens: int = 2048
     ubatch_tokens: int = 512
     chunk_beside_decode: int = 128
@@ -69,12 +71,14 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
-    """Start a sequence."""
+    """Start a sequence. ``owner`` is who is charged for it where seats are scarce; ``priority`` 0 goes before 1."""
 
     request_id: str
     prompt: list[int]
     max_tokens: int
     sampling: Sampling
+    owner: str | None = None
+    priority: int = 0
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
@@ -147,7 +151,10 @@ class Output(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Counters(msgspec.Struct, frozen=True, array_like=True):
-    """Totals since the load. ``decode_s`` is inside llama_decode, ``busy_s`` from a step's start to the next one's."""
+    """Totals since the load. ``decode_s`` is inside llama_decode, ``busy_s`` from a step's start to the next one's.
+
+    The rest is as in ``appliance.engine.base.EngineStats``.
+    """
 
     active: int = 0
     waiting: int = 0
@@ -158,6 +165,15 @@ class Counters(msgspec.Struct, frozen=True, array_like=True):
     preemptions: int = 0
     decode_s: float = 0.0
     busy_s: float = 0.0
+    shared_tokens: int = 0
+    prefix_waits: int = 0
+    evictions: int = 0
+    evicted_tokens: int = 0
+    cells_used: int = 0
+    cells: int = 0
+    step_counts: tuple[int, ...] = ()
+    step_s: float = 0.0
+    longest_step_s: float = 0.0
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):

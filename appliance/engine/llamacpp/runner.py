@@ -1,5 +1,7 @@
 """The only module that imports llama_cpp: loads a model, runs step plans, tokenizes.
 
+Over 400 lines because all that calls llama_cpp is here: samplers, batches, backends and the log are its private parts.
+
 C calls through ``llama_cpp.llama_cpp`` (ctypes); the order of calls follows ``llama.h`` of llama.cpp 0c1e57098, which
 llama-cpp-python 0.3.36 carries. Nothing here is asynchronous; ``tokenize`` may be called from another thread than
 ``run``, because a vocabulary is read-only after the load.
@@ -20,7 +22,7 @@ import numpy as np
 
 from appliance.engine.llamacpp.messages import Ready, Sampling, WorkerConfig
 from appliance.engine.llamacpp.sampler import candidate_window, chain_for
-from appliance.engine.llamacpp.scheduler import DecodeStatus, SlotTokens, StepPlan, StepResult
+from appliance.engine.llamacpp.step import DecodeStatus, SlotCopy, SlotTokens, SlotTrim, StepPlan, StepResult
 
 _KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 """enum ggml_type (ggml.h) of the KV types that are offered."""
@@ -44,6 +46,7 @@ class Runner:
         """Load the model. Raises LoadError; what was loaded is freed again then."""
         self._config = config
         self._samplers: dict[str, _Sampler] = {}
+        self._drops_tails = True
         self._model: Any = None
         self._context: Any = None
         _install_log()
@@ -92,10 +95,10 @@ class Runner:
         parameters.n_ctx = config.seats * config.seat_context
         parameters.n_batch = config.batch_tokens
         parameters.n_ubatch = min(config.ubatch_tokens, config.batch_tokens)
-        parameters.n_seq_max = config.seats
+        parameters.n_seq_max = self.slots
         # One row of logits per sequence is all that is ever asked for; llama.cpp would otherwise reserve n_batch rows,
-        # which for R1's vocabulary is most of the compute buffer.
-        parameters.n_outputs_max = config.seats
+        # which for R1's vocabulary is most of the compute buffer. It wants no fewer rows than there are slots.
+        parameters.n_outputs_max = self.slots
         parameters.n_threads = config.threads
         parameters.n_threads_batch = config.threads
         parameters.type_k = parameters.type_v = _KV_TYPES[config.kv_type]
@@ -126,29 +129,46 @@ class Runner:
         )
 
     @property
-    def partial_clear(self) -> bool:
-        """Whether a slot can drop its tail: recurrent, hybrid and sliding-window memories cannot (llama.cpp #13194)."""
-        return not (
+    def shares(self) -> bool:
+        """Whether a slot can drop its tail and give its beginning to another: recurrent, hybrid and sliding-window
+        memories cannot (llama.cpp #13194), nor what else refused to drop a tail when it was tried."""
+        return self._drops_tails and not (
             llama_cpp.llama_model_is_recurrent(self._model)
             or llama_cpp.llama_model_is_hybrid(self._model)
             or llama_cpp.llama_model_n_swa(self._model) > 0
         )
 
-    def warm_up(self) -> None:
-        """Compute a prompt and a token once. Raises LoadError.
+    @property
+    def slots(self) -> int:
+        """Sequences that the memory keeps apart: the seats, and more that only keep what was computed. A recurrent
+        model's slots have a state each that costs memory, and could not be shared: it has none beyond its seats."""
+        more = self._config.cache_slots if self.shares else 0
+        return max(self._config.seats, min(self._config.seats + more, int(llama_cpp.llama_max_parallel_sequences())))
+
+    def warm_up(self) -> list[tuple[int, int, float]]:
+        """Compute a prompt and a token; how long each took, as ``Pace.learn`` takes it. Raises LoadError.
 
         Weights are paged in and kernels chosen now, not under the first user; and where the build's kernels crash on
         this processor (seen: AMX code built by gcc before 12.4, llama.cpp #20824) the worker dies during its start,
         which the daemon answers with a start without them.
         """
         prompt = [token % self.vocabulary_size for token in range(1, 65)][: self._config.seat_context - 2]
-        for tokens, position in ((prompt, 0), (prompt[:1], len(prompt))):
-            entry = SlotTokens("warm-up", 0, position, tokens, sample=True, sampling=Sampling(seed=0, temperature=0.0))
-            result = self.run(StepPlan(work=[entry]))
-            if result.status is not DecodeStatus.DONE:
-                raise LoadError("warm_up_failed", f"the model loads but does not compute: {result.message}")
+        measured: list[tuple[int, int, float]] = []
+        # Twice: the first time is that of paging in, the second is measured.
+        for _ in range(2):
+            measured = []
+            llama_cpp.llama_memory_clear(self._memory, True)
+            for tokens, position, decoding in ((prompt, 0, False), (prompt[:1], len(prompt), True)):
+                greedy = Sampling(seed=0, temperature=0.0)
+                entry = SlotTokens("warm-up", 0, position, tokens, sample=True, sampling=greedy)
+                result = self.run(StepPlan(work=[entry]))
+                if result.status is not DecodeStatus.DONE:
+                    raise LoadError("warm_up_failed", f"the model loads but does not compute: {result.message}")
+                measured.append((1, 0, result.decode_s) if decoding else (0, len(tokens), result.decode_s))
         self._drop_sampler("warm-up")
+        self._drops_tails = bool(llama_cpp.llama_memory_seq_rm(self._memory, 0, len(prompt) // 2, -1))
         llama_cpp.llama_memory_clear(self._memory, True)
+        return measured
 
     # -- vocabulary -------------------------------------------------------------------------------------------------
 
@@ -194,12 +214,13 @@ class Runner:
     # -- steps ------------------------------------------------------------------------------------------------------
 
     def run(self, plan: StepPlan) -> StepResult:
-        """Compute one plan: drop tails, decode once, sample. Never raises for what llama_decode returns."""
+        """Compute one plan: change the memory, decode once, sample. Never raises for what llama_decode returns."""
         for request_id in plan.ended:
             self._drop_sampler(request_id)
-        if any(not llama_cpp.llama_memory_seq_rm(self._memory, trim.slot, trim.keep, -1) for trim in plan.trims):
-            for trim in plan.trims:
-                llama_cpp.llama_memory_seq_rm(self._memory, trim.slot, -1, -1)
+        if not all(self._change(change) for change in plan.memory):
+            for change in plan.memory:
+                slot = change.target if isinstance(change, SlotCopy) else change.slot
+                llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
             return StepResult(DecodeStatus.TRIM_REFUSED)
         if not plan.work:
             return StepResult(DecodeStatus.DONE)
@@ -216,6 +237,13 @@ class Runner:
             token = sampler.sample(self._context, position)
             sampled.append((token, bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))))
         return StepResult(DecodeStatus.DONE, sampled, decode_s=decode_s)
+
+    def _change(self, change: SlotTrim | SlotCopy) -> bool:
+        """Change the memory; False when it cannot drop a part of a slot."""
+        if isinstance(change, SlotTrim):
+            return bool(llama_cpp.llama_memory_seq_rm(self._memory, change.slot, change.keep, -1))
+        llama_cpp.llama_memory_seq_cp(self._memory, change.source, change.target, 0, change.tokens)
+        return True
 
     def _failed(self, plan: StepPlan, code: int) -> StepResult:
         """The failures of llama_decode (llama.h): 1 leaves the memory as it was, after others part of it is there."""

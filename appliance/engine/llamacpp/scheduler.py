@@ -3,124 +3,73 @@
 One step, in this order:
 
 1. Aborted sequences leave their slots.
-2. Waiting sequences take free slots in order of arrival; what a slot already holds of a prompt is not computed again.
+2. Waiting sequences take free seats (``fair_queue``). What any slot holds of a prompt, its sequence gets without
+   computing it (``slots``). Where a sequence before it is computing what it needs, it waits for that.
 3. Every decoding sequence gets its one token: nobody who is being answered is left out of a step.
-4. What is left of the step's budget goes to prompts, the oldest first, in chunks; while others are being answered
-   a chunk is small, so that a long prompt does not stop their streams.
+4. Prompts get what the time of a step leaves (``pace``): half of it the one that came first, half the one that is
+   done soonest, interactive ones before batch.
+5. What slots without a sequence hold is given back, the oldest first, until there are cells for the step's tokens.
+   There are always enough: each seat's whole context fits beside the others.
 
 ``update`` then takes what came out: new tokens, endings, and the ways in which ``llama_decode`` can fail.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from enum import IntEnum
+from dataclasses import dataclass
 
+from appliance.engine.llamacpp.fair_queue import FairQueue
+from appliance.engine.llamacpp.pace import Pace
+from appliance.engine.llamacpp.prefix_cache import common_prefix
 from appliance.engine.llamacpp.sequence import Finish, Phase, Sequence
 from appliance.engine.llamacpp.slots import SlotTable
+from appliance.engine.llamacpp.step import (
+    DecodeStatus,
+    Rejected,
+    SequenceEvent,
+    SlotCopy,
+    SlotTokens,
+    StepPlan,
+    StepResult,
+)
 
+WORTH_WAITING_TOKENS = 32
+"""A sequence waits for another's prefix when that saves at least so many tokens."""
 
-class DecodeStatus(IntEnum):
-    """How a step ended: the return codes of ``llama_decode`` (llama.h), and one of the runner's own."""
-
-    DONE = 0
-    NO_KV_SLOT = 1
-    ABORTED = 2
-    INVALID_BATCH = -1
-    FATAL = -2
-    TRIM_REFUSED = 100
-    """A slot could not drop its tail; the runner cleared the whole slot and computed nothing."""
+PATIENCE_STEPS = 50
+"""A sequence stops waiting for a prefix that has not grown in so many steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class SchedulerLimits:
-    """Budgets in tokens: ``seat_context`` a seat holds, ``step`` one llama_decode takes; ``chunk_beside_decode`` of
-    these may be prompt tokens while other sequences decode."""
+    """``seats`` sequences run together, each may hold ``seat_context`` tokens; ``slots``, at least as many, keep them.
 
+    One llama_decode takes at most ``step`` tokens, and of these at most ``chunk_beside_decode`` of prompts while other
+    sequences decode, until measured steps tell how many.
+    """
+
+    seats: int
     slots: int
     seat_context: int
     step: int
     chunk_beside_decode: int
 
 
-@dataclass(frozen=True, slots=True)
-class SlotTrim:
-    """Before the step, slot ``slot`` keeps only its first ``keep`` tokens."""
-
-    slot: int
-    keep: int
-
-
-@dataclass(frozen=True, slots=True)
-class SlotTokens:
-    """``tokens`` are computed in ``slot`` at positions ``position``...; with ``sample`` the last one gives the next
-    token, drawn with ``sampling`` by the sampler of ``request_id``."""
-
-    request_id: str
-    slot: int
-    position: int
-    tokens: list[int]
-    sample: bool
-    sampling: object
-
-
-@dataclass(frozen=True, slots=True)
-class StepPlan:
-    """One ``llama_decode``: first ``trims``, then ``work``. Requests in ``ended`` have left; their samplers can go."""
-
-    trims: list[SlotTrim] = field(default_factory=list)
-    work: list[SlotTokens] = field(default_factory=list)
-    ended: list[str] = field(default_factory=list)
-
-    @property
-    def token_count(self) -> int:
-        """Tokens of this step, at most the step budget."""
-        return sum(len(entry.tokens) for entry in self.work)
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """``sampled`` has (token, ends_generation) per entry of the plan's work that samples, in order; ``decode_s`` is the
-    time inside ``llama_decode``."""
-
-    status: DecodeStatus
-    sampled: list[tuple[int, bool]] = field(default_factory=list)
-    message: str = ""
-    decode_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceEvent:
-    """A new ``token`` (None for an ending without one) or an ending (``finish`` set), never anything after that."""
-
-    request_id: str
-    token: int | None = None
-    finish: Finish | None = None
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    message: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejected:
-    """Why a sequence was not taken."""
-
-    message: str
-
-
 class Scheduler:
-    """Continuous batching over a fixed number of slots. One per worker; the only writer of sequences and slots."""
+    """Continuous batching over a fixed number of seats. One per worker; the only writer of sequences and slots."""
 
-    def __init__(self, limits: SchedulerLimits, *, partial_clear: bool = True) -> None:
+    def __init__(self, limits: SchedulerLimits, *, shares: bool = True) -> None:
         self.limits = limits
-        self.slots = SlotTable(limits.slots, partial_clear=partial_clear)
+        self.slots = SlotTable(limits.slots, limits.seats * limits.seat_context, shares=shares)
+        self.pace = Pace(limits.chunk_beside_decode, limits.step)
         self.preemptions = 0
-        self._waiting: list[Sequence] = []
+        self.prefix_waits = 0
+        self._waiting = FairQueue()
         self._running: dict[str, Sequence] = {}
         self._aborted: list[str] = []
         self._ended: list[str] = []
         self._arrivals = 0
+        self._turns = 0
         self._step_limit = limits.step
         self._plan: StepPlan | None = None
 
@@ -137,11 +86,11 @@ class Scheduler:
             )
         if sequence.max_tokens < 1:
             return Rejected("max_tokens is less than 1")
-        if sequence.request_id in self._running or any(s.request_id == sequence.request_id for s in self._waiting):
+        if sequence.request_id in self._running or self._waiting.find(sequence.request_id) is not None:
             return Rejected("a request with this id is running")
         self._arrivals += 1
         sequence.arrival = self._arrivals
-        self._waiting.append(sequence)
+        self._waiting.add(sequence)
         return None
 
     def abort(self, request_id: str) -> None:
@@ -151,16 +100,16 @@ class Scheduler:
     @property
     def has_work(self) -> bool:
         """Whether ``schedule`` would give work or endings."""
-        return bool(self._waiting or self._running or self._aborted)
+        return bool(self._running or self._aborted or len(self._waiting))
 
     @property
     def running_count(self) -> int:
-        """Sequences that have a slot."""
+        """Sequences that have a seat."""
         return len(self._running)
 
     @property
     def waiting_count(self) -> int:
-        """Sequences without a slot."""
+        """Sequences without a seat."""
         return len(self._waiting)
 
     # -- one step ---------------------------------------------------------------------------------------------------
@@ -169,9 +118,7 @@ class Scheduler:
         """Endings of the sequences that were aborted since the last step; called before ``schedule``."""
         events: list[SequenceEvent] = []
         for request_id in self._aborted:
-            sequence = self._running.get(request_id) or next(
-                (waiting for waiting in self._waiting if waiting.request_id == request_id), None
-            )
+            sequence = self._running.get(request_id) or self._waiting.find(request_id)
             if sequence is not None:
                 events.append(self._finish(sequence, Finish.ABORTED))
         self._aborted.clear()
@@ -179,21 +126,15 @@ class Scheduler:
 
     def schedule(self) -> StepPlan:
         """The next step. Every call is followed by one ``update`` with its result, unless the plan has no work."""
-        trims = self._admit()
+        self._admit()
+        self._follow()
         decoding = [sequence for sequence in self._running.values() if sequence.decoding]
-        prefilling = [sequence for sequence in self._running.values() if not sequence.decoding]
         work = [self._entry(sequence, 1) for sequence in decoding[: self._step_limit]]
-        budget = self._step_limit - len(work)
-        if work:
-            budget = min(budget, self.limits.chunk_beside_decode)
-        for sequence in sorted(prefilling, key=lambda s: s.arrival):
-            if budget <= 0:
-                break
-            entry = self._entry(sequence, min(budget, sequence.pending))
-            work.append(entry)
-            budget -= len(entry.tokens)
+        rows = len(work)
+        work += self._prompts(self.pace.prompt_tokens(rows), self._step_limit - rows)
+        self.slots.make_room(sum(len(entry.tokens) for entry in work))
         ended, self._ended = self._ended, []
-        self._plan = StepPlan(trims=trims, work=work, ended=ended)
+        self._plan = StepPlan(memory=self.slots.take_memory(), work=work, ended=ended, decode_rows=rows)
         return self._plan
 
     def update(self, result: StepResult) -> list[SequenceEvent]:
@@ -204,40 +145,121 @@ class Scheduler:
         match result.status:
             case DecodeStatus.DONE:
                 self._step_limit = self.limits.step
+                if result.duration_s is not None:
+                    self.pace.learn(plan.decode_rows, plan.token_count - plan.decode_rows, result.duration_s)
                 return self._advance(plan, result)
             case DecodeStatus.NO_KV_SLOT:
                 self._make_room(plan)
                 return []
             case DecodeStatus.TRIM_REFUSED:
-                self.slots.partial_clear = False
-                for trim in plan.trims:
-                    self.slots.slots[trim.slot].tokens = []
-                    self._restart(trim.slot)
+                self._share_no_more(plan)
                 return []
             case _:
                 message = result.message or "the step failed in the engine"
                 return [self._fail(self._running[entry.request_id], message) for entry in plan.work]
 
-    # -- parts of a step --------------------------------------------------------------------------------------------
+    # -- seats and prefixes -----------------------------------------------------------------------------------------
 
-    def _admit(self) -> list[SlotTrim]:
-        trims: list[SlotTrim] = []
-        while self._waiting:
-            sequence = self._waiting[0]
-            taken = self.slots.take(sequence.request_id, sequence.tokens)
-            if taken is None:
-                break
-            slot, keep = taken
-            if keep < len(slot.tokens) or keep == 0:
-                # Also for an empty slot: after a failed step the cache may hold tokens that the table forgot.
-                trims.append(SlotTrim(slot.index, keep))
-                slot.tokens = slot.tokens[:keep]
-            self._waiting.pop(0)
-            sequence.phase, sequence.slot, sequence.computed = Phase.RUNNING, slot.index, keep
-            if sequence.generated == 0:
-                sequence.cached = keep
+    def _admit(self) -> None:
+        while len(self._waiting) and len(self._running) < self.limits.seats:
+            sequence = self._waiting.pop()
+            self._turns += 1
+            sequence.turn, sequence.phase = self._turns, Phase.RUNNING
+            self._find_leader(sequence)
+            # One that waits for a prefix gets its slot empty: what it needs is shared with it when all of it is there.
+            prompt = sequence.tokens if sequence.leader is None else []
+            slot = self.slots.take(sequence.request_id, prompt)
+            sequence.slot = slot.index
             self._running[sequence.request_id] = sequence
-        return trims
+            self._start(sequence, len(slot.tokens))
+            self.prefix_waits += sequence.leader is not None
+
+    def _start(self, sequence: Sequence, computed: int) -> None:
+        sequence.computed = computed
+        if sequence.generated == 0:
+            sequence.cached = computed
+
+    def _follow(self) -> None:
+        """Sequences that wait for a prefix start when it is there, or will not come."""
+        for sequence in sorted(self._running.values(), key=lambda one: one.turn):
+            if sequence.leader is None:
+                continue
+            leader = self._running.get(sequence.leader)
+            if leader is not None and leader.computed < sequence.shared and sequence.stalled < PATIENCE_STEPS:
+                continue
+            patient = sequence.stalled < PATIENCE_STEPS
+            sequence.leader = None
+            if patient:
+                self._find_leader(sequence)
+            if sequence.leader is None:
+                assert sequence.slot is not None
+                slot = self.slots.slots[sequence.slot]
+                self.slots.fill(slot, sequence.tokens)
+                self._start(sequence, len(slot.tokens))
+
+    def _find_leader(self, sequence: Sequence) -> None:
+        """Let the sequence wait for the one before it that is computing most of what it needs, if that is worth it.
+
+        Only one that got its seat earlier leads, so no two wait for each other.
+        """
+        sequence.stalled = 0
+        if not self.slots.shares:
+            return
+        needed = self.slots.held(sequence.tokens) + WORTH_WAITING_TOKENS
+        for other in self._running.values():
+            if other.turn >= sequence.turn or other.pending <= 1:
+                continue
+            shared = min(common_prefix(other.tokens, sequence.tokens), len(sequence.tokens) - 1)
+            if shared >= needed and shared > other.computed:
+                sequence.leader, sequence.shared, needed = other.request_id, shared, shared + 1
+
+    # -- prompts ----------------------------------------------------------------------------------------------------
+
+    def _prompts(self, paced: int | None, limit: int) -> list[SlotTokens]:
+        """Share ``paced`` prompt tokens out, ``limit`` at most.
+
+        What a prompt has left after its share goes along when it is no more than half of the share: a small rest
+        costs nearly as much in a step of its own as a whole chunk does.
+        """
+        budget = limit if paced is None else min(paced, limit)
+        followers = self._followers()
+        prompts = [s for s in self._running.values() if not s.decoding and s.leader is None]
+        if not prompts or budget <= 0:
+            return []
+
+        def priority(sequence: Sequence) -> int:
+            return min([sequence.priority, *(one.priority for one in followers.get(sequence.request_id, ()))])
+
+        def soonest(sequence: Sequence) -> tuple[int, float, int]:
+            served = 1 + len(followers.get(sequence.request_id, ()))
+            return priority(sequence), sequence.pending / served, sequence.turn
+
+        first = min(prompts, key=lambda sequence: (priority(sequence), sequence.turn))
+        counts = {first.request_id: min(first.pending, (budget + 1) // 2)}
+        budget -= counts[first.request_id]
+        for sequence in sorted(prompts, key=soonest):
+            given = counts.get(sequence.request_id, 0)
+            more = min(sequence.pending - given, budget)
+            if more > 0:
+                counts[sequence.request_id] = given + more
+                budget -= more
+        limit -= sum(counts.values())
+        for name, count in counts.items():
+            rest = self._running[name].pending - count
+            if 0 < rest <= min(count // 2, limit):
+                counts[name] = count + rest
+                limit -= rest
+        return [self._entry(self._running[name], count) for name, count in counts.items()]
+
+    def _followers(self) -> dict[str, list[Sequence]]:
+        """Who waits, directly or through others, for a prefix that each sequence computes."""
+        followers: dict[str, list[Sequence]] = {}
+        for sequence in self._running.values():
+            leader = self._running.get(sequence.leader or "")
+            while leader is not None:
+                followers.setdefault(leader.request_id, []).append(sequence)
+                leader = self._running.get(leader.leader or "")
+        return followers
 
     def _entry(self, sequence: Sequence, count: int) -> SlotTokens:
         assert sequence.slot is not None
@@ -251,14 +273,19 @@ class Scheduler:
             sampling=sequence.sampling,
         )
 
+    # -- results ----------------------------------------------------------------------------------------------------
+
     def _advance(self, plan: StepPlan, result: StepResult) -> list[SequenceEvent]:
+        moved = {entry.request_id for entry in plan.work}
+        for sequence in self._running.values():
+            leader = self._running.get(sequence.leader or "")
+            if leader is not None and leader.leader is None:
+                sequence.stalled = 0 if leader.request_id in moved else sequence.stalled + 1
         events: list[SequenceEvent] = []
         sampled = iter(result.sampled)
         for entry in plan.work:
             sequence = self._running[entry.request_id]
-            slot = self.slots.slots[entry.slot]
-            slot.tokens.extend(entry.tokens)
-            self.slots.touch(slot)
+            self.slots.append(self.slots.slots[entry.slot], entry.tokens)
             sequence.computed += len(entry.tokens)
             if entry.sample:
                 token, ends = next(sampled)
@@ -274,13 +301,15 @@ class Scheduler:
             return [event, self._finish(sequence, Finish.LENGTH)]
         return [event]
 
-    def _finish(self, sequence: Sequence, finish: Finish, *, clear: bool = False, message: str = "") -> SequenceEvent:
-        if sequence.slot is not None:
-            self.slots.release(self.slots.slots[sequence.slot], clear=clear)
-            sequence.slot = None
-        self._running.pop(sequence.request_id, None)
+    def _finish(self, sequence: Sequence, finish: Finish, message: str = "") -> SequenceEvent:
         if sequence.phase is Phase.WAITING:
             self._waiting.remove(sequence)
+        else:
+            del self._running[sequence.request_id]
+            assert sequence.slot is not None
+            self.slots.release(self.slots.slots[sequence.slot])
+            sequence.slot = None
+        self._waiting.charge(sequence, sequence.generated)
         sequence.phase = Phase.FINISHED
         self._ended.append(sequence.request_id)
         return SequenceEvent(
@@ -293,44 +322,63 @@ class Scheduler:
         )
 
     def _fail(self, sequence: Sequence, message: str) -> SequenceEvent:
-        return self._finish(sequence, Finish.ERROR, clear=True, message=message)
+        """End a sequence of a failed step, whose slot the runner has cleared."""
+        assert sequence.slot is not None
+        self.slots.forget(self.slots.slots[sequence.slot])
+        return self._finish(sequence, Finish.ERROR, message)
 
     def _make_room(self, plan: StepPlan) -> None:
-        """No room in the KV cache, and it is as before the step: try a smaller step, then preempt the newest."""
-        smallest = max(1, sum(1 for entry in plan.work if self._running[entry.request_id].decoding))
+        """No room in the KV cache, which is as before the step: give back what nobody uses, then try a smaller step,
+        then preempt the newest."""
+        if self.slots.evict_one():
+            return
+        smallest = max(1, plan.decode_rows)
         if plan.token_count > smallest:
             self._step_limit = max(smallest, plan.token_count // 2)
             return
-        newest = max((self._running[entry.request_id] for entry in plan.work), key=lambda s: s.arrival)
+        newest = max((self._running[entry.request_id] for entry in plan.work), key=lambda one: one.turn)
         self.preemptions += 1
-        self._running.pop(newest.request_id)
-        if newest.slot is not None:
-            self.slots.release(self.slots.slots[newest.slot], clear=True)
+        del self._running[newest.request_id]
+        assert newest.slot is not None
+        slot = self.slots.slots[newest.slot]
+        self.slots.release(slot)
+        self.slots.clear(slot)
         newest.phase, newest.slot, newest.computed = Phase.WAITING, None, 0
-        self._waiting.insert(0, newest)
+        self._waiting.put_back(newest)
         self._step_limit = self.limits.step
 
-    def _restart(self, slot: int) -> None:
+    def _share_no_more(self, plan: StepPlan) -> None:
+        """The memory cannot drop a tail: slots that the plan trims or fills are empty, and this is not tried again."""
+        self.slots.shares = False
+        cleared = {change.target if isinstance(change, SlotCopy) else change.slot for change in plan.memory}
+        for index in cleared:
+            self.slots.forget(self.slots.slots[index])
         for sequence in self._running.values():
-            if sequence.slot == slot:
-                sequence.computed = 0
-                if sequence.generated == 0:
-                    sequence.cached = 0
+            if sequence.slot in cleared:
+                self._start(sequence, 0)
+            sequence.leader = None
 
     # -- invariants -------------------------------------------------------------------------------------------------
 
     def check_integrity(self) -> None:
-        """Raise AssertionError when slots and sequences disagree. For tests, and for the worker when it is idle."""
+        """Raise AssertionError when slots, cells and sequences disagree. For tests, and for a worker that is idle."""
+        self.slots.check_integrity()
         owners = {slot.owner: slot for slot in self.slots.slots if slot.owner is not None}
         assert set(owners) == set(self._running), "slots and running sequences disagree"
+        assert len(self._running) <= self.limits.seats, "more sequences run than there are seats"
         for request_id, sequence in self._running.items():
             slot = owners[request_id]
             assert sequence.slot == slot.index, "a sequence and its slot disagree"
             assert sequence.phase is Phase.RUNNING, "a sequence with a slot is not running"
             assert slot.tokens == sequence.tokens[: sequence.computed], "a slot does not hold its sequence's tokens"
             assert sequence.pending > 0, "a running sequence has nothing to compute"
+            leader = self._running.get(sequence.leader or "")
+            assert leader is None or leader.turn < sequence.turn, "a sequence waits for a later one"
         for waiting in self._waiting:
             assert waiting.phase is Phase.WAITING, "a queued sequence is not waiting"
             assert waiting.slot is None, "a queued sequence has a slot"
         for slot in self.slots.slots:
             assert len(slot.tokens) <= self.limits.seat_context, "a slot holds more than a seat"
+        promised = sum(self.limits.seat_context - len(slot.tokens) for slot in owners.values())
+        used = self.slots.tree.cells_of({slot.index for slot in owners.values()})
+        assert self.slots.cells - used >= promised, "an admitted sequence could not get its whole seat"

@@ -23,13 +23,22 @@ class Finish(StrEnum):
     ERROR = "error"
 
 
-@dataclass(slots=True)
+INTERACTIVE = 0
+BATCH = 1
+
+
+@dataclass(slots=True, eq=False)
 class Sequence:
     """Tokens of one request: the prompt, then what was generated.
 
     ``computed`` tokens from the front are in the slot's KV cache. What is left is *pending*: one token while the
     sequence decodes, more while its prompt is being prefilled (also after a preemption, when everything is computed
     again). ``cached`` is how many prompt tokens the slot already held when the sequence got it.
+
+    ``owner`` is who is charged for it where seats are scarce, ``priority`` ``INTERACTIVE`` or ``BATCH``: the lower goes
+    first. ``arrival`` counts sequences as they came, ``turn`` as they got their seats. While ``leader`` is set the
+    sequence has a seat and computes nothing: it waits until the sequence of that name has computed the first ``shared``
+    tokens, which are its own too, and has seen it idle in ``stalled`` steps.
     """
 
     request_id: str
@@ -41,6 +50,12 @@ class Sequence:
     computed: int = 0
     cached: int = 0
     arrival: int = 0
+    owner: str | None = None
+    priority: int = INTERACTIVE
+    turn: int = 0
+    leader: str | None = None
+    shared: int = 0
+    stalled: int = 0
     tokens: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:

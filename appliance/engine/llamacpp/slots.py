@@ -1,8 +1,16 @@
-"""Which tokens each slot (a llama.cpp seq_id) holds, and which slot a new sequence should take. Pure."""
+"""Which tokens each slot (a llama.cpp seq_id) holds, and which slot a new sequence gets with which of them. Pure.
+
+There are more slots than seats: a slot that its sequence has left keeps its tokens, so that the next turn of the same
+chat, or another request with the same beginning, finds them. They lie in cells that admitted requests may need and
+are given back, the slot unused for longest first, when a step needs their room.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+from appliance.engine.llamacpp.prefix_cache import PrefixCache, common_prefix
+from appliance.engine.llamacpp.step import SlotCopy, SlotTrim
 
 
 @dataclass(slots=True)
@@ -15,71 +23,174 @@ class Slot:
     last_used: int = 0
 
 
-def common_prefix(a: list[int], b: list[int]) -> int:
-    """Length of the longest common prefix. Compares whole lists first: in a running chat that is the usual case."""
-    shortest = min(len(a), len(b))
-    if a[:shortest] == b[:shortest]:
-        return shortest
-    low, high = 0, shortest
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[:middle] == b[:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
 class SlotTable:
-    """The slots of one context.
+    """The slots of one context of ``cells`` cells, and what has to be done to its memory before the next step.
 
-    A slot that its sequence has left keeps its tokens, so that the next turn of the same chat finds its prefix
-    there. ``partial_clear`` says whether the model's memory can drop a tail (not so for recurrent models): without
-    it a slot is reused only when it holds nothing but a prefix of the new prompt.
+    ``shares`` says whether the model's memory can drop a tail and give a beginning to another slot: not so for
+    recurrent, hybrid and sliding-window models. Without it a slot is reused only by its own next turn, when it holds
+    nothing but a prefix of the new prompt.
     """
 
-    def __init__(self, count: int, *, partial_clear: bool = True) -> None:
+    def __init__(self, count: int, cells: int, *, shares: bool = True) -> None:
         self.slots = [Slot(index) for index in range(count)]
-        self.partial_clear = partial_clear
-        self._clock = 0
+        self.cells = cells
+        self.shares = shares
+        self.tree = PrefixCache()
+        self.evictions = 0
+        self.evicted_tokens = 0
+        self.shared_tokens = 0
+        self._memory: list[SlotTrim | SlotCopy] = []
+        self._uses = 0
 
-    def take(self, request_id: str, prompt: list[int]) -> tuple[Slot, int] | None:
-        """Give a free slot to a request: (slot, number of its leading tokens that are reused), or None if all are busy.
+    @property
+    def free_cells(self) -> int:
+        """Cells that hold nothing."""
+        return self.cells - self.tree.cells
 
-        The slot with the longest usable prefix wins; with none, an empty one, then the one unused for longest, so
-        that other chats keep their caches. At least one token of the prompt is always left to compute, because
-        only computing a token gives logits.
+    # -- a sequence's slot ------------------------------------------------------------------------------------------
+
+    def held(self, prompt: list[int]) -> int:
+        """How many leading tokens of ``prompt`` a new sequence would not have to compute.
+
+        At least one is always left, because only computing a token gives logits.
         """
-        best: Slot | None = None
-        best_key: tuple[int, bool, int] | None = None
-        best_keep = 0
-        for slot in self.slots:
-            if slot.owner is not None:
-                continue
-            keep = min(common_prefix(slot.tokens, prompt), len(prompt) - 1)
-            if not self.partial_clear and keep < len(slot.tokens):
-                keep = 0
-            key = (keep, not slot.tokens, -slot.last_used)
-            if best_key is None or key > best_key:
-                best, best_key, best_keep = slot, key, keep
-        if best is None:
-            return None
-        best.owner = request_id
-        self.touch(best)
-        return best, best_keep
+        if self.shares:
+            return min(self.tree.longest(prompt).tokens, len(prompt) - 1)
+        return max((self._whole(slot, prompt) for slot in self.slots if slot.owner is None), default=0)
 
-    def release(self, slot: Slot, *, clear: bool = False) -> None:
-        """Take the slot from its owner; ``clear`` forgets its tokens (the caller has the KV cache cleared too)."""
+    def take(self, request_id: str, prompt: list[int]) -> Slot:
+        """Give a slot without owner to a request, with the longest usable prefix already in it.
+
+        The prefix is taken over with its slot when nothing of that slot is lost by it, else shared with whoever holds
+        it. Raises LookupError when every slot has an owner.
+        """
+        keep, source = self._source(prompt)
+        if source is not None and source.owner is None and source.tokens == prompt[: len(source.tokens)]:
+            return self._own(source, request_id, keep)
+        slot = self._least_worth(spare=source)
+        if source is None or slot is source:
+            return self._own(slot, request_id, keep)
+        self._own(slot, request_id, 0)
+        self._share(source, slot, keep)
+        return slot
+
+    def fill(self, slot: Slot, prompt: list[int]) -> None:
+        """Give an owned slot that holds nothing yet the longest prefix that another slot holds by now."""
+        keep, source = self._source(prompt)
+        if source is not None:
+            self._share(source, slot, keep)
+
+    def _source(self, prompt: list[int]) -> tuple[int, Slot | None]:
+        if self.shares:
+            match = self.tree.longest(prompt)
+            keep = min(match.tokens, len(prompt) - 1)
+            if keep <= 0:
+                return 0, None
+            # Of several that hold it best the one that holds nothing else, and of these one that nobody has.
+            best = min(
+                match.slots, key=lambda index: (len(self.slots[index].tokens), self.slots[index].owner or "", index)
+            )
+            return keep, self.slots[best]
+        keep, _, source = max(
+            ((self._whole(slot, prompt), -slot.index, slot) for slot in self.slots if slot.owner is None),
+            key=lambda found: found[:2],
+            default=(0, 0, None),
+        )
+        return keep, source if keep else None
+
+    @staticmethod
+    def _whole(slot: Slot, prompt: list[int]) -> int:
+        held = len(slot.tokens)
+        return held if held < len(prompt) and common_prefix(slot.tokens, prompt) == held else 0
+
+    def _least_worth(self, spare: Slot | None) -> Slot:
+        """The slot to lose: an empty one, one whose tokens others hold too, then the one unused for longest."""
+        idle = [slot for slot in self.slots if slot.owner is None]
+        if not idle:
+            raise LookupError("every slot has an owner")
+        return min(
+            idle,
+            key=lambda slot: (
+                bool(slot.tokens),
+                bool(self.tree.own_cells(slot.index)),
+                slot is spare and len(idle) > 1,
+                slot.last_used,
+            ),
+        )
+
+    def _own(self, slot: Slot, request_id: str, keep: int) -> Slot:
+        slot.owner = request_id
+        self.touch(slot)
+        if keep < len(slot.tokens) or keep == 0:
+            # Also for an empty slot: after a failed step the cache may hold tokens that the table forgot.
+            self._trim(slot, keep)
+        return slot
+
+    def _share(self, source: Slot, target: Slot, count: int) -> None:
+        self.touch(source)
+        self.tree.share(source.index, target.index, count)
+        target.tokens = source.tokens[:count]
+        self.shared_tokens += count
+        self._memory.append(SlotCopy(source.index, target.index, count))
+
+    # -- tokens -----------------------------------------------------------------------------------------------------
+
+    def append(self, slot: Slot, tokens: list[int]) -> None:
+        """A step computed these tokens in the slot."""
+        slot.tokens.extend(tokens)
+        self.tree.append(slot.index, tokens)
+        self.touch(slot)
+
+    def release(self, slot: Slot) -> None:
+        """Take the slot from its owner; it keeps its tokens."""
         slot.owner = None
         self.touch(slot)
-        if clear:
-            slot.tokens = []
+
+    def clear(self, slot: Slot) -> None:
+        """Forget what the slot holds, here and, before the next step, in the cache."""
+        self._trim(slot, 0)
+
+    def forget(self, slot: Slot) -> None:
+        """The runner has cleared the slot."""
+        self.tree.trim(slot.index, 0)
+        slot.tokens = []
+
+    def make_room(self, cells: int) -> None:
+        """Give back what slots without owner hold, unused for longest first, until so many cells are free."""
+        while self.free_cells < cells and self.evict_one():
+            pass
+
+    def evict_one(self) -> bool:
+        """Give back one slot without owner; False when none holds anything."""
+        idle = [slot for slot in self.slots if slot.owner is None and slot.tokens]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda slot: slot.last_used)
+        self.evictions += 1
+        self.evicted_tokens += self.tree.own_cells(oldest.index)
+        self._trim(oldest, 0)
+        return True
 
     def touch(self, slot: Slot) -> None:
         """Mark the slot as used now."""
-        self._clock += 1
-        slot.last_used = self._clock
+        self._uses += 1
+        slot.last_used = self._uses
 
-    def free_count(self) -> int:
-        """Slots without an owner."""
-        return sum(slot.owner is None for slot in self.slots)
+    def take_memory(self) -> list[SlotTrim | SlotCopy]:
+        """What has to be done to the memory before the next step, in this order; asked for once per step."""
+        memory, self._memory = self._memory, []
+        return memory
+
+    def _trim(self, slot: Slot, keep: int) -> None:
+        self.tree.trim(slot.index, keep)
+        slot.tokens = slot.tokens[:keep]
+        self._memory.append(SlotTrim(slot.index, keep))
+
+    # -- invariants -------------------------------------------------------------------------------------------------
+
+    def check_integrity(self) -> None:
+        """Raise AssertionError when slots, tree and cells disagree."""
+        self.tree.check_integrity()
+        for slot in self.slots:
+            assert slot.tokens == self.tree.tokens(slot.index), "a slot and the tree hold different tokens"
+        assert self.free_cells >= 0, "more tokens are held than there are cells"

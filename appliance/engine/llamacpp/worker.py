@@ -9,6 +9,7 @@ Ends: exit 0 after ``Shutdown`` or when the daemon is gone, 1 after ``LoadFailed
 
 from __future__ import annotations
 
+import bisect
 import os
 import queue
 import signal
@@ -16,22 +17,18 @@ import socket
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import Protocol
 
 import msgspec
 
+from appliance.engine.base import STEP_BOUNDS_S
 from appliance.engine.llamacpp import messages as wire
 from appliance.engine.llamacpp.detokenizer import Detokenizer
 from appliance.engine.llamacpp.runner import LoadError, Runner
-from appliance.engine.llamacpp.scheduler import (
-    DecodeStatus,
-    Scheduler,
-    SchedulerLimits,
-    SequenceEvent,
-    StepPlan,
-    StepResult,
-)
+from appliance.engine.llamacpp.scheduler import Scheduler, SchedulerLimits
 from appliance.engine.llamacpp.sequence import Sequence
+from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, StepPlan, StepResult
 
 EXIT_LOAD_FAILED = 1
 EXIT_FATAL_STEP = 70
@@ -67,7 +64,10 @@ class StepRunner(Protocol):
     """What a worker needs of ``runner.Runner``; tests of the worker's own logic give a scripted one."""
 
     @property
-    def partial_clear(self) -> bool: ...
+    def shares(self) -> bool: ...
+
+    @property
+    def slots(self) -> int: ...
 
     def run(self, plan: StepPlan) -> StepResult: ...
 
@@ -80,23 +80,38 @@ class Outbox(Protocol):
     def send(self, message: wire.FromWorker) -> None: ...
 
 
+class _StepTimes:
+    """How long steps took: counts per bucket of ``STEP_BOUNDS_S`` and one for the longer ones."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(STEP_BOUNDS_S) + 1)
+        self.total_s = self.longest_s = 0.0
+
+    def add(self, duration_s: float) -> None:
+        self.counts[bisect.bisect_left(STEP_BOUNDS_S, duration_s)] += 1
+        self.total_s += duration_s
+        self.longest_s = max(self.longest_s, duration_s)
+
+
 class Worker:
     """Steps of one model, from messages to messages."""
 
     def __init__(self, config: wire.WorkerConfig, runner: StepRunner, channel: Outbox) -> None:
         limits = SchedulerLimits(
-            slots=config.seats,
+            seats=config.seats,
+            slots=runner.slots,
             seat_context=config.seat_context,
             step=config.batch_tokens,
             chunk_beside_decode=config.chunk_beside_decode,
         )
-        self.scheduler = Scheduler(limits, partial_clear=runner.partial_clear)
+        self.scheduler = Scheduler(limits, shares=runner.shares)
         self.inbox: queue.SimpleQueue[wire.ToWorker | None] = queue.SimpleQueue()
         self._runner = runner
         self._channel = channel
         self._texts: dict[str, Detokenizer] = {}
         self._steps = self._prompt_tokens = self._cached_tokens = self._generated_tokens = 0
         self._decode_s = self._busy_s = 0.0
+        self._step_times = _StepTimes()
 
     def run(self) -> int:
         """Work until told to stop; the result is the exit code."""
@@ -107,10 +122,7 @@ class Worker:
             started = time.perf_counter()
             outputs += self._outputs(self.scheduler.take_aborted())
             plan = self.scheduler.schedule()
-            result = self._runner.run(plan)
-            if plan.work:
-                self._steps += 1
-                self._decode_s += result.decode_s
+            result = self._step(plan)
             outputs += self._outputs(self.scheduler.update(result))
             stepped = time.perf_counter()
             self._busy_s += stepped - started
@@ -121,8 +133,21 @@ class Worker:
                 sys.stderr.write(f"fatal: {result.message}\n")
                 return EXIT_FATAL_STEP
 
+    def _step(self, plan: StepPlan) -> StepResult:
+        """Run one plan; how long it took goes with the result."""
+        started = time.perf_counter()
+        result = self._runner.run(plan)
+        if not plan.work:
+            return result
+        duration_s = time.perf_counter() - started
+        self._steps += 1
+        self._decode_s += result.decode_s
+        self._step_times.add(duration_s)
+        return replace(result, duration_s=duration_s)
+
     def counters(self) -> wire.Counters:
         """Totals since the load."""
+        slots = self.scheduler.slots
         return wire.Counters(
             active=self.scheduler.running_count,
             waiting=self.scheduler.waiting_count,
@@ -133,6 +158,15 @@ class Worker:
             preemptions=self.scheduler.preemptions,
             decode_s=self._decode_s,
             busy_s=self._busy_s,
+            shared_tokens=slots.shared_tokens,
+            prefix_waits=self.scheduler.prefix_waits,
+            evictions=slots.evictions,
+            evicted_tokens=slots.evicted_tokens,
+            cells_used=slots.tree.cells,
+            cells=slots.cells,
+            step_counts=tuple(self._step_times.counts),
+            step_s=self._step_times.total_s,
+            longest_step_s=self._step_times.longest_s,
         )
 
     def _take_messages(self, outputs: list[wire.Output]) -> bool:
@@ -150,7 +184,14 @@ class Worker:
         match message:
             case wire.Generate():
                 rejected = self.scheduler.add(
-                    Sequence(message.request_id, message.prompt, message.max_tokens, sampling=message.sampling)
+                    Sequence(
+                        message.request_id,
+                        message.prompt,
+                        message.max_tokens,
+                        sampling=message.sampling,
+                        owner=message.owner,
+                        priority=message.priority,
+                    )
                 )
                 if rejected is None:
                     self._texts[message.request_id] = Detokenizer()
@@ -211,12 +252,14 @@ def serve(connection: socket.socket) -> int:
         return 0
     try:
         runner = Runner(load.config, on_progress=_Progress(channel))
-        runner.warm_up()
+        measured = runner.warm_up()
     except LoadError as error:
         channel.send(wire.LoadFailed(error.code, str(error)))
         return EXIT_LOAD_FAILED
     try:
         worker = Worker(load.config, runner, channel)
+        for rows, prompt_tokens, duration_s in measured:
+            worker.scheduler.pace.learn(rows, prompt_tokens, duration_s)
         channel.send(runner.ready())
         reader = threading.Thread(target=read_messages, args=(channel, runner, worker.inbox), daemon=True)
         reader.start()

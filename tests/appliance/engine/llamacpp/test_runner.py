@@ -10,7 +10,7 @@ import pytest
 
 from appliance.engine.llamacpp.messages import Sampling, WorkerConfig
 from appliance.engine.llamacpp.runner import LoadError, Runner
-from appliance.engine.llamacpp.scheduler import DecodeStatus, SlotTokens, SlotTrim, StepPlan
+from appliance.engine.llamacpp.step import DecodeStatus, SlotCopy, SlotTokens, SlotTrim, StepPlan
 
 MODEL = Path(__file__).parents[3] / "fixtures" / "tiny_r1" / "gguf" / "Tiny-R1-Q8_0.gguf"
 PROMPT = "<｜begin▁of▁sentence｜><｜User｜>Tell me something you were never told.<｜Assistant｜><think>\n"
@@ -31,7 +31,7 @@ def draw(runner: Runner, sampling: Sampling, name: str) -> int:
     """The token after ``PROMPT``, by a sampler of its own."""
     tokens = runner.tokenize([(PROMPT, True)], add_bos=False)
     entry = SlotTokens(name, 0, 0, tokens, sample=True, sampling=sampling)
-    result = runner.run(StepPlan(trims=[SlotTrim(0, 0)], work=[entry]))
+    result = runner.run(StepPlan(memory=[SlotTrim(0, 0)], work=[entry]))
     assert result.status is DecodeStatus.DONE
     runner.run(StepPlan(ended=[name]))
     return result.sampled[0][0]
@@ -98,12 +98,37 @@ def test_a_cache_that_is_full_is_a_status_that_leaves_the_memory_as_it_was(runne
     for slot in range(4):
         tokens = [7] * 512
         entry = SlotTokens(f"fill{slot}", slot, 0, tokens, sample=False, sampling=None)
-        assert runner.run(StepPlan(trims=[SlotTrim(slot, 0)], work=[entry])).status is DecodeStatus.DONE
+        assert runner.run(StepPlan(memory=[SlotTrim(slot, 0)], work=[entry])).status is DecodeStatus.DONE
     one_more = SlotTokens("fill0", 0, 512, [7], sample=False, sampling=None)
     assert runner.run(StepPlan(work=[one_more])).status is DecodeStatus.NO_KV_SLOT
-    trims = [SlotTrim(slot, 0) for slot in range(4)]
-    assert runner.run(StepPlan(trims=trims)).status is DecodeStatus.DONE
+    trims: list[SlotTrim | SlotCopy] = [SlotTrim(slot, 0) for slot in range(4)]
+    assert runner.run(StepPlan(memory=trims)).status is DecodeStatus.DONE
     assert draw(runner, Sampling(seed=1, temperature=0.0), "after") >= 0
+
+
+def test_a_copied_prefix_gives_the_same_token_and_takes_no_cells(runner: Runner) -> None:
+    tokens = runner.tokenize([(PROMPT, True)], add_bos=False)
+    greedy = Sampling(seed=1, temperature=0.0)
+    alone = draw(runner, greedy, "alone")
+    entry = SlotTokens("source", 0, 0, tokens, sample=False, sampling=None)
+    assert runner.run(StepPlan(memory=[SlotTrim(0, 0)], work=[entry])).status is DecodeStatus.DONE
+    for target in range(1, runner.slots):
+        copy = [SlotTrim(target, 0), SlotCopy(0, target, len(tokens) - 1)]
+        last = SlotTokens(f"copy{target}", target, len(tokens) - 1, tokens[-1:], sample=True, sampling=greedy)
+        result = runner.run(StepPlan(memory=copy, work=[last]))
+        assert (result.status, result.sampled[0][0]) == (DecodeStatus.DONE, alone)
+    # Each slot sees the whole prompt, but the cells are there once: all the others are free for another slot.
+    free = 4 * 512 - len(tokens) - (runner.slots - 1)
+    for start in range(0, free, 512):
+        piece = SlotTokens("fill", 0, len(tokens) + start, [7] * min(512, free - start), sample=False, sampling=None)
+        assert runner.run(StepPlan(work=[piece])).status is DecodeStatus.DONE
+    one_more = SlotTokens("fill", 0, len(tokens) + free, [7], sample=False, sampling=None)
+    assert runner.run(StepPlan(work=[one_more])).status is DecodeStatus.NO_KV_SLOT
+    runner.run(StepPlan(memory=[SlotTrim(slot, 0) for slot in range(runner.slots)]))
+
+
+def test_there_are_more_slots_than_seats_to_keep_idle_chats(runner: Runner) -> None:
+    assert (runner.shares, runner.slots) == (True, 4 + 8)
 
 
 def test_a_file_that_is_no_model_raises(tmp_path: Path) -> None:

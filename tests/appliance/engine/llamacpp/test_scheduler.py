@@ -1,26 +1,17 @@
-"""The scheduler alone: what it plans, how it takes results, and its invariants under any order of events."""
+"""The scheduler alone: what it plans and how it takes results. See ``test_sharing`` for events in any order."""
 
 from __future__ import annotations
 
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from appliance.engine.llamacpp.scheduler import Scheduler, SchedulerLimits
+from appliance.engine.llamacpp.sequence import BATCH, Finish, Sequence
+from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, SlotTrim, StepPlan, StepResult
 
-from appliance.engine.llamacpp.scheduler import (
-    DecodeStatus,
-    Scheduler,
-    SchedulerLimits,
-    SequenceEvent,
-    StepPlan,
-    StepResult,
-)
-from appliance.engine.llamacpp.sequence import Finish, Sequence
-
-LIMITS = SchedulerLimits(slots=3, seat_context=64, step=32, chunk_beside_decode=8)
+LIMITS = SchedulerLimits(seats=3, slots=3, seat_context=64, step=32, chunk_beside_decode=8)
 
 
 def scheduler(**changes: int) -> Scheduler:
-    values = {"slots": 3, "seat_context": 64, "step": 32, "chunk_beside_decode": 8, **changes}
+    values = {"seats": 3, "seat_context": 64, "step": 32, "chunk_beside_decode": 8, **changes}
+    values.setdefault("slots", values["seats"])
     return Scheduler(SchedulerLimits(**values))
 
 
@@ -64,12 +55,12 @@ def test_a_prompt_beside_a_running_answer_gets_small_chunks_and_the_answer_is_ne
     subject = scheduler()
     subject.add(sequence("a", 4, max_tokens=20))
     step(subject)
-    subject.add(sequence("b", 20, first=100))
+    subject.add(sequence("b", 21, first=100))
     shapes = [shape(step(subject)[0]) for _ in range(3)]
     assert shapes == [
         [("a", 4, 1, True), ("b", 0, 8, False)],
         [("a", 5, 1, True), ("b", 8, 8, False)],
-        [("a", 6, 1, True), ("b", 16, 4, True)],
+        [("a", 6, 1, True), ("b", 16, 5, True)],
     ]
 
 
@@ -141,8 +132,8 @@ def test_a_slot_of_another_chat_is_kept_while_there_is_an_empty_one() -> None:
     assert (plan.work[0].slot, plan.work[0].position) == (0, 9)
 
 
-def test_a_memory_without_partial_clear_is_reused_only_as_a_whole_prefix() -> None:
-    subject = Scheduler(LIMITS, partial_clear=False)
+def test_a_memory_that_cannot_share_is_reused_only_as_a_whole_prefix() -> None:
+    subject = Scheduler(LIMITS, shares=False)
     subject.add(sequence("a", 10, max_tokens=1))
     plan = subject.schedule()
     subject.update(done(plan))
@@ -156,7 +147,7 @@ def test_a_memory_without_partial_clear_is_reused_only_as_a_whole_prefix() -> No
 
 
 def test_an_aborted_sequence_ends_once_and_frees_its_seat() -> None:
-    subject = scheduler(slots=1)
+    subject = scheduler(seats=1)
     subject.add(sequence("a", 5, max_tokens=50))
     subject.add(sequence("b", 5, first=40))
     step(subject)
@@ -168,7 +159,7 @@ def test_an_aborted_sequence_ends_once_and_frees_its_seat() -> None:
 
 
 def test_an_aborted_waiting_sequence_ends_without_ever_running() -> None:
-    subject = scheduler(slots=1)
+    subject = scheduler(seats=1)
     subject.add(sequence("a", 5, max_tokens=50))
     subject.add(sequence("b", 5))
     step(subject)
@@ -222,7 +213,7 @@ def test_no_kv_slot_shrinks_the_step_then_preempts_the_newest_which_loses_nothin
 
 
 def test_an_invalid_batch_fails_its_sequences_and_nobody_else() -> None:
-    subject = scheduler(slots=1)
+    subject = scheduler(seats=1)
     subject.add(sequence("a", 5))
     subject.add(sequence("b", 5))
     plan = subject.schedule()
@@ -230,21 +221,21 @@ def test_an_invalid_batch_fails_its_sequences_and_nobody_else() -> None:
     assert [(e.request_id, e.finish, e.message) for e in events] == [("a", Finish.ERROR, "refused")]
     plan, _ = step(subject)
     # Nothing of the failed step is trusted: the slot starts empty although the prompts are the same.
-    assert (plan.trims[0].keep, shape(plan)) == (0, [("b", 0, 5, True)])
+    assert (plan.memory, shape(plan)) == ([SlotTrim(0, 0)], [("b", 0, 5, True)])
 
 
 def test_a_refused_trim_starts_the_slot_over_and_is_not_asked_for_again() -> None:
-    subject = scheduler(slots=1)
+    subject = scheduler(seats=1)
     subject.add(sequence("a", 10, max_tokens=1))
     step(subject)
     again = Sequence("b", [1, 2, 3, 4, 50, 51], 2)
     subject.add(again)
     plan = subject.schedule()
-    assert (plan.trims[0].keep, plan.work[0].position) == (4, 4)
+    assert (plan.memory, plan.work[0].position) == ([SlotTrim(0, 4)], 4)
     assert subject.update(StepResult(DecodeStatus.TRIM_REFUSED)) == []
     subject.check_integrity()
     assert shape(step(subject)[0]) == [("b", 0, 6, True)]
-    assert (again.cached, subject.slots.partial_clear) == (0, False)
+    assert (again.cached, subject.slots.shares) == (0, False)
 
 
 def test_samplers_of_ended_requests_are_named_once() -> None:
@@ -256,71 +247,65 @@ def test_samplers_of_ended_requests_are_named_once() -> None:
     assert subject.schedule().ended == []
 
 
-class AnyOrder(RuleBasedStateMachine):
-    """Adds, aborts and steps with every outcome, in any order: each request ends exactly once, with what it was due."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.subject = scheduler()
-        self.names = 0
-        self.tokens: dict[str, int] = {}
-        self.endings: dict[str, Finish] = {}
-        self.failures_in_a_row = 0
-
-    @rule(prompt=st.integers(1, 63), max_tokens=st.integers(1, 30), first=st.integers(0, 3))
-    def add(self, prompt: int, max_tokens: int, first: int) -> None:
-        self.names += 1
-        name = f"r{self.names}"
-        assert self.subject.add(sequence(name, prompt, max_tokens, first=first)) is None
-        self.tokens[name] = 0
-
-    @precondition(lambda self: self.tokens)
-    @rule(data=st.data())
-    def abort(self, data: st.DataObject) -> None:
-        self.subject.abort(data.draw(st.sampled_from(sorted(self.tokens))))
-
-    @rule(
-        status=st.sampled_from([*[DecodeStatus.DONE] * 6, *DecodeStatus]),
-        token=st.integers(0, 5),
-        ends=st.integers(0, 9),
-    )
-    def step(self, status: DecodeStatus, token: int, ends: int) -> None:
-        self.take(self.subject.take_aborted())
-        plan = self.subject.schedule()
-        assert plan.token_count <= self.subject.limits.step
-        assert len({entry.slot for entry in plan.work}) == len(plan.work)
-        if not plan.work or (status is DecodeStatus.TRIM_REFUSED and not any(trim.keep for trim in plan.trims)):
-            status = DecodeStatus.DONE
-        if status is DecodeStatus.DONE:
-            result = StepResult(
-                status, [(token, ends == index) for index, entry in enumerate(e for e in plan.work if e.sample)]
-            )
-        else:
-            result = StepResult(status)
-        self.take(self.subject.update(result))
-
-    def take(self, events: list[SequenceEvent]) -> None:
-        for event in events:
-            assert event.request_id not in self.endings, "an event after the ending"
-            if event.token is not None:
-                self.tokens[event.request_id] += 1
-            if event.finish is not None:
-                self.endings[event.request_id] = event.finish
-                assert event.completion_tokens == self.tokens[event.request_id]
-
-    @invariant()
-    def is_whole(self) -> None:
-        self.subject.check_integrity()
-
-    def teardown(self) -> None:
-        for _ in range(40 * (self.names + 1) * 3):
-            if not self.subject.has_work:
-                break
-            self.take(self.subject.take_aborted())
-            plan = self.subject.schedule()
-            self.take(self.subject.update(done(plan, token=7)))
-        assert set(self.endings) == set(self.tokens), "a request without an ending"
+def test_the_first_prompt_gets_half_of_a_step_and_the_one_that_is_done_soonest_the_rest() -> None:
+    subject = scheduler(seat_context=512)
+    subject.add(sequence("long", 300, first=1000))
+    step(subject)
+    subject.add(sequence("middle", 60, first=2000))
+    subject.add(sequence("short", 10, first=3000))
+    # The first 16 tokens are the long one's; 10 are all of the short one, 6 are left for the next.
+    assert shape(step(subject)[0]) == [("long", 32, 16, False), ("short", 0, 10, True), ("middle", 0, 6, False)]
 
 
-TestAnyOrder = AnyOrder.TestCase
-TestAnyOrder.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+def test_a_small_rest_of_a_prompt_goes_along_with_its_last_chunk() -> None:
+    subject = scheduler(step=64)
+    subject.add(sequence("a", 4, max_tokens=20))
+    step(subject)
+    subject.add(sequence("b", 12, first=100))
+    assert shape(step(subject)[0])[1:] == [("b", 0, 12, True)]
+
+
+def test_batch_prompts_take_what_interactive_ones_leave() -> None:
+    subject = scheduler(seat_context=512)
+    batch = Sequence("batch", list(range(1000, 1300)), 4, priority=BATCH)
+    subject.add(batch)
+    step(subject)
+    subject.add(sequence("person", 40, first=2000))
+    assert shape(step(subject)[0]) == [("person", 0, 32, False)]
+    assert shape(step(subject)[0]) == [("person", 32, 8, True), ("batch", 32, 24, False)]
+
+
+def test_a_measured_step_decides_how_much_of_a_prompt_comes_along() -> None:
+    subject = scheduler(seat_context=512, step=256)
+    subject.add(sequence("a", 16, max_tokens=200))
+    for _ in range(4):
+        plan = subject.schedule()
+        seconds = 0.01 if plan.decode_rows else 0.016
+        subject.update(StepResult(DecodeStatus.DONE, [(900, False)], duration_s=seconds))
+    subject.add(sequence("b", 400, first=1000))
+    # 30 ms are left of the target, and a prompt token takes one: 16 is the largest chunk that fits.
+    assert shape(subject.schedule())[1] == ("b", 0, 16, False)
+
+
+def test_preempting_gives_the_cells_back_before_the_next_step() -> None:
+    subject = scheduler()
+    subject.add(sequence("a", 20, max_tokens=20))
+    step(subject)
+    for _ in range(2):
+        subject.schedule()
+        subject.update(StepResult(DecodeStatus.NO_KV_SLOT))
+        if subject.preemptions:
+            break
+    assert (subject.preemptions, subject.slots.tree.cells) == (1, 0)
+    assert SlotTrim(0, 0) in subject.schedule().memory
+
+
+def test_without_room_idle_chats_are_given_back_before_anybody_is_preempted() -> None:
+    subject = scheduler()
+    subject.add(sequence("old", 20, max_tokens=1))
+    step(subject)
+    subject.add(sequence("a", 20, max_tokens=20, first=500))
+    subject.schedule()
+    assert subject.update(StepResult(DecodeStatus.NO_KV_SLOT)) == []
+    assert (subject.slots.evictions, subject.slots.evicted_tokens, subject.preemptions) == (1, 20, 0)
+    assert SlotTrim(0, 0) in step(subject)[0].memory

@@ -1,4 +1,4 @@
-"""Slots, sampler chains, detokenizer and frames."""
+"""Sampler chains, detokenizer and frames."""
 
 from __future__ import annotations
 
@@ -9,34 +9,6 @@ from hypothesis import strategies as st
 from appliance.engine.llamacpp import messages as wire
 from appliance.engine.llamacpp.detokenizer import Detokenizer
 from appliance.engine.llamacpp.sampler import LIKELIEST, candidate_window, chain_for
-from appliance.engine.llamacpp.slots import SlotTable, common_prefix
-
-TOKENS = st.lists(st.integers(0, 2), max_size=12)
-
-
-@given(TOKENS, TOKENS)
-def test_common_prefix_is_the_longest(a: list[int], b: list[int]) -> None:
-    length = common_prefix(a, b)
-    assert a[:length] == b[:length]
-    assert length == min(len(a), len(b)) or a[length] != b[length]
-
-
-def test_the_slot_with_the_longest_prefix_wins_then_an_empty_one_then_the_oldest() -> None:
-    table = SlotTable(3)
-    table.slots[0].tokens = [1, 2, 3, 4]
-    table.slots[1].tokens = [1, 2, 9]
-    assert [(slot.index, keep) for slot, keep in filter(None, [table.take("a", [1, 2, 3, 5])])] == [(0, 3)]
-    assert [(slot.index, keep) for slot, keep in filter(None, [table.take("b", [7, 7])])] == [(2, 0)]
-    assert [(slot.index, keep) for slot, keep in filter(None, [table.take("c", [7, 7])])] == [(1, 0)]
-    assert table.take("d", [1]) is None
-
-
-def test_at_least_one_token_is_left_to_compute() -> None:
-    table = SlotTable(1)
-    table.slots[0].tokens = [1, 2, 3]
-    taken = table.take("a", [1, 2, 3])
-    assert taken is not None
-    assert taken[1] == 2
 
 
 def names(**sampling: float) -> list[str]:

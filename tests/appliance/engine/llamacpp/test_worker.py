@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from appliance.engine.base import STEP_BOUNDS_S
 from appliance.engine.llamacpp import messages as wire
-from appliance.engine.llamacpp.scheduler import DecodeStatus, StepPlan, StepResult
+from appliance.engine.llamacpp.step import DecodeStatus, StepPlan, StepResult
 from appliance.engine.llamacpp.worker import EXIT_FATAL_STEP, Worker
 
 LETTERS = 97
@@ -14,7 +15,8 @@ LETTERS = 97
 class ScriptedRunner:
     """Says "abc..." to everybody; ``statuses`` are the results of the first steps, DONE after that."""
 
-    partial_clear = True
+    shares = True
+    slots = 4
 
     def __init__(self, statuses: Sequence[DecodeStatus] = (), pieces: dict[int, bytes] | None = None) -> None:
         self.plans: list[StepPlan] = []
@@ -137,3 +139,32 @@ def test_counters_add_up() -> None:
     assert (last.prompt_tokens, last.generated_tokens, last.steps) == (4, 5, 3)
     assert (last.active, last.waiting) == (0, 0)
     assert last.decode_s > 0
+
+
+def test_counters_tell_what_is_in_the_cache_and_how_long_steps_took() -> None:
+    shared = tuple(range(1, 11))
+    _, sent = work(ScriptedRunner(), generate("a", 1, prompt=shared), generate("b", 1, prompt=(*shared, 12)), seats=1)
+    last = sent.steps[-1].counters
+    # 10 tokens of "a"; "b" takes its slot over and computes one more.
+    assert (last.cached_tokens, last.cells_used, last.cells) == (10, 11, 64)
+    assert (sum(last.step_counts), len(last.step_counts)) == (last.steps, len(STEP_BOUNDS_S) + 1)
+    assert 0 < last.longest_step_s <= last.step_s
+    assert (last.shared_tokens, last.prefix_waits, last.evictions) == (0, 0, 0)
+
+
+def test_a_prefix_of_a_running_request_is_shared_and_counted() -> None:
+    shared = tuple(range(1, 41))
+    _, sent = work(ScriptedRunner(), generate("a", 9, prompt=shared), generate("b", 9, prompt=(*shared, 77)))
+    last = sent.steps[-1].counters
+    assert (last.shared_tokens, last.prefix_waits, last.cached_tokens) == (40, 1, 40)
+
+
+def test_interactive_requests_get_seats_before_batch_ones_and_owners_take_turns() -> None:
+    requests = [
+        wire.Generate(name, [1] * 40, 1, wire.Sampling(seed=1), name[0], priority)
+        for name, priority in (("batch", 1), ("many1", 0), ("many2", 0), ("few1", 0))
+    ]
+    _, sent = work(ScriptedRunner(), *requests, seats=1)
+    order = [output.request_id for step in sent.steps for output in step.outputs if output.finish]
+    assert sorted(order[:3]) == ["few1", "many1", "many2"]
+    assert order[3:] == ["batch"]
