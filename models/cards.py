@@ -61,11 +61,17 @@ def parse_cards(text: str, source: str) -> tuple[Card, ...]:
 
 def find_card(device: Device) -> Card | None:
     """The entry for ``device``, ``None`` when the table has none."""
-    words = set(_WORD.findall(f"{device.name} {device.chip or ''}".lower()))
+    return _find_card(device.vendor, f"{device.name} {device.chip or ''}".lower())
+
+
+@lru_cache(maxsize=256)
+def _find_card(vendor: str, name: str) -> Card | None:
+    """A plan of the whole catalogue asks for the same few cards hundreds of times."""
+    words = set(_WORD.findall(name))
     words |= {w.removeprefix("ascend") for w in words}
-    if device.vendor == Vendor.ASCEND:
+    if vendor == Vendor.ASCEND:
         words |= {w.rstrip("0123456789") for w in words if w.startswith("310p")}
-    matching = [c for c in load_cards() if c.vendor == device.vendor and {w.lower() for w in c.words} <= words]
+    matching = [c for c in load_cards() if c.vendor == vendor and {w.lower() for w in c.words} <= words]
     return max(matching, key=lambda c: len(c.words), default=None)
 
 

@@ -103,8 +103,9 @@ def kv_bytes(shape: ModelShape, context_tokens: int, kv_type: KvType) -> int:
     Grouped-query attention: 2 x layers x kv heads x head length; MLA: layers x (rank + rope), K only. A legacy R1 file
     without the MLA split has a shape without ``kv_lora_rank`` and so falls under the first form, with its full heads.
     """
-    size = kv_elements_per_token(shape) * _padded(context_tokens) * KV_BYTES_PER_ELEMENT[kv_type]
-    return -(-size.numerator // size.denominator)
+    ratio = KV_BYTES_PER_ELEMENT[kv_type]
+    # In whole numbers: a plan of the catalogue comes here thousands of times.
+    return -(-kv_elements_per_token(shape) * _padded(context_tokens) * ratio.numerator // ratio.denominator)
 
 
 def compute_bytes(
