@@ -38,6 +38,8 @@ def plan_to_json(plan: FitPlan) -> dict[str, Any]:
         "data_parallel": plan.data_parallel,
         "repository": plan.repository,
         "installed": plan.installed,
+        "host_layers": plan.host_layers,
+        "experts_on_host": plan.experts_on_host,
         "memory": [_memory_to_json(m) for m in plan.memory],
         "file_bytes": plan.file_bytes,
         "decode_tokens_per_s": None if speed is None else {"low": speed.low, "high": speed.high},

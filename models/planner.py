@@ -22,14 +22,14 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from drivers.types import HardwareSnapshot, Vendor
-from models.cards import decode_band, host_band
-from models.catalogue import kv_elements_per_token
 from models.gate import ChipClass, Computes, Verdict, flash_attention, judge, kv_types
 from models.hub_planner import hub_candidates
 from models.machine import CPU_CHIP, Group, Machine, Room, read_machine
-from models.memory import KV_BYTES_PER_ELEMENT, UBATCH_TOKENS, Weights, variant_weights
+from models.memory import UBATCH_TOKENS, variant_weights
+from models.offload import Offloaded, place_with_host
 from models.placement import Load, Placed, Shortfall, Wish, place_on_devices, place_on_host
 from models.seating import Seating, check_wish, seating, smaller_wishes
+from models.speed import plan_speed
 from models.types import (
     Catalogue,
     CounterOffer,
@@ -39,7 +39,6 @@ from models.types import (
     PlanResult,
     QuantizationBytes,
     Rejection,
-    SpeedBand,
     Variant,
 )
 
@@ -60,6 +59,7 @@ class _Candidate:
     size: QuantizationBytes
     load: Load
     seating: Seating
+    offload: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,7 @@ class _Fit:
     level: int
     wish: Wish
     placed: Placed
+    offloaded: Offloaded | None = None
 
 
 def plan(
@@ -79,11 +80,13 @@ def plan(
     usable_vendors: Collection[Vendor] | None = None,
     engines: Collection[EngineName] = (_ENGINE,),
     installed: Collection[EngineName] | None = None,
+    offload: bool = False,
 ) -> PlanResult:
     """All plans for ``snapshot``, best first, and a reason for everything else, the nearest first.
 
     ``seats`` sequences with ``context_tokens`` each are kept exactly when given. ``allow_cpu``: ``None`` plans for the
     processor only on a machine without cards. ``usable_vendors``: those the installed llama.cpp was built for.
+    ``offload`` lets llama.cpp keep a part in the host's memory where the cards are too small (``models.offload``).
     ``engines`` are planned for; plans for one that is not ``installed`` (``None``: all are) say so and stand behind the
     others. Raises ``ValueError`` for seats or context below one.
     """
@@ -98,7 +101,7 @@ def plan(
         outcomes: list[tuple[FitPlan, int] | Rejection] = []
         if _ENGINE in engines:
             for name, size in variant.quantizations.items():
-                wish = (seats, context_tokens)
+                wish = (seats, context_tokens, offload)
                 outcomes.append(_judge_candidate(catalogue, machine, use_cpu, variant, name, size, wish))
         trained = variant.shape.context_length
         levels = None if (context_tokens or 0) > trained else seating(seats, context_tokens, trained)
@@ -156,9 +159,9 @@ def _judge_candidate(
     variant: Variant,
     name: str,
     size: QuantizationBytes,
-    wish: tuple[int | None, int | None],
+    wish: tuple[int | None, int | None, bool],
 ) -> tuple[FitPlan, int] | Rejection:
-    seats, context_tokens = wish
+    seats, context_tokens, offload = wish
     if catalogue.quantization_rank(name) > catalogue.quantization_rank(variant.floor):
         return Rejection(
             variant.id, name, _ENGINE, "quality_floor", f"below {variant.floor}, the lowest worth running: "
@@ -171,7 +174,8 @@ def _judge_candidate(
             f"trained for {trained:,} tokens of context, {context_tokens:,} were asked for",
             counter_offer=CounterOffer(seats or 1, trained),
         )  # fmt: skip
-    candidate = _Candidate(variant, name, size, _load(variant, name, size), seating(seats, context_tokens, trained))
+    levels = seating(seats, context_tokens, trained)
+    candidate = _Candidate(variant, name, size, _load(variant, name, size), levels, offload)
     verdicts = [(group, judge(group.chip, _ENGINE, variant.architecture, name)) for group in machine.groups]
     able = [group for group, verdict in verdicts if verdict.computes is Computes.ON_CARD]
     if not able and not use_cpu:
@@ -212,6 +216,11 @@ def _fit_best(
             # Cards before the processor whatever the level: a processor is slower by an order of magnitude.
             key = (int(group is None), -found.level, place)
             fits.append((key, _to_plan(candidate, group, found), found.level))
+    if candidate.offload and machine.host is not None and not any(plan.devices for _, plan, _ in fits):
+        for group in able:
+            part = _climb_with_host(candidate, group, machine.host) if group.rooms else None
+            if part is not None:
+                fits.append(((0, -part.level, 0), _to_plan(candidate, group, part), part.level))
     if fits:
         _, best, level = min(fits, key=lambda f: f[0])
         return best, level
@@ -243,6 +252,17 @@ def _climb(candidate: _Candidate, group: Group | None, host: Room) -> _Fit | Sho
         if level == candidate.seating.usual:
             usual = fit
     return usual
+
+
+def _climb_with_host(candidate: _Candidate, group: Group, host: Room) -> _Fit | None:
+    """The highest level that fits with a part on the host."""
+    flash = flash_attention(group.chip)
+    for level in range(len(candidate.seating.levels) - 1, -1, -1):
+        wish = Wish(*candidate.seating.levels[level], KvType.F16, flash, UBATCH_TOKENS)
+        found = place_with_host(candidate.load, wish, group.rooms, host)
+        if isinstance(found, Offloaded):
+            return _Fit(level, wish, found.placed, found)
+    return None
 
 
 def _try(
@@ -304,13 +324,18 @@ def _load(variant: Variant, name: str, size: QuantizationBytes) -> Load:
 def _to_plan(candidate: _Candidate, group: Group | None, fit: _Fit) -> FitPlan:
     variant = candidate.variant
     wish = fit.wish
-    speed = _speed(candidate.load.weights, variant, wish, fit.placed)
+    speed = plan_speed(candidate.load.weights, variant, wish, fit.placed, fit.offloaded)
     notes: list[str] = []
     if group is None:
         notes.append(
             "Runs on the processor, which is slow for a model that thinks before it answers; its speed is estimated for"
             " usual memory, from a desktop's to a server's."
         )
+    host_layers = fit.offloaded.host_layers if fit.offloaded is not None else 0
+    experts_on_host = fit.offloaded is not None and fit.offloaded.experts_on_host
+    if host_layers or experts_on_host:
+        part = "Its experts lie" if experts_on_host else f"{host_layers} of {variant.shape.layers} layers lie"
+        notes.append(f"{part} in the host's memory, as asked for: slower than cards that hold all of it.")
     if wish.kv_type is not KvType.F16:
         notes.append(f"The context is kept in {wish.kv_type} to save memory.")
     if not candidate.size.exact:
@@ -327,35 +352,17 @@ def _to_plan(candidate: _Candidate, group: Group | None, fit: _Fit) -> FitPlan:
         kv_type=wish.kv_type,
         flash_attention=wish.flash_attention,
         ubatch_tokens=wish.ubatch_tokens,
-        gpu_layers=0 if group is None else variant.shape.layers + 1,
+        gpu_layers=0 if group is None else variant.shape.layers + 1 - host_layers,
         tensor_split=fit.placed.tensor_split,
         memory=fit.placed.memory,
         file_bytes=candidate.load.weights.file_bytes,
         decode_tokens_per_s=speed,
         reduced=candidate.seating.reduced(fit.level),
         notes=tuple(notes),
+        host_layers=host_layers,
+        experts_on_host=experts_on_host,
     )
     if speed is None or not _is_slow(found):
         return found
     slow = f"Slow: about {speed.low} to {speed.high} tokens per second for one person."
     return replace(found, notes=(slow, *found.notes))
-
-
-def _speed(weights: Weights, variant: Variant, wish: Wish, placed: Placed) -> SpeedBand | None:
-    devices = tuple(r.device for r in placed.rooms if r.device is not None)
-    if not devices:
-        read_bytes = _experts_read(weights, variant) if variant.shape.experts is not None else weights.on_cards_bytes
-        kv = kv_elements_per_token(variant.shape) * KV_BYTES_PER_ELEMENT[wish.kv_type]
-        return host_band(weights.bytes_per_token or read_bytes, float(kv))
-    layers = sum(placed.tensor_split)
-    shares = tuple(count / layers for count in placed.tensor_split)
-    per_token = kv_elements_per_token(variant.shape) * KV_BYTES_PER_ELEMENT[wish.kv_type]
-    if variant.shape.experts is not None and weights.bytes_per_token is None:
-        weights = replace(weights, bytes_per_token=_experts_read(weights, variant))
-    return decode_band(devices, weights, shares, float(per_token))
-
-
-def _experts_read(weights: Weights, variant: Variant) -> int:
-    """Bytes one token reads where the catalogue has no figure: in proportion to those that have (5.4 to 6.5 % of the
-    file); 6 % of the weights is their middle."""
-    return weights.on_cards_bytes * 6 // 100 if variant.shape.experts else weights.on_cards_bytes

@@ -238,7 +238,8 @@ class FitPlan:
     counted on the last. The context is shared: the engine opens ``seats * context_tokens`` in one unified cache.
     ``reduced`` says that less than the wished or usual seats x context fitted. Engines other than llama.cpp split every
     layer over ``tensor_parallel`` devices, ``data_parallel`` times over, and take their weights from ``repository``;
-    ``installed`` is false when the box does not have the engine yet.
+    ``installed`` is false when the box does not have the engine yet. ``host_layers`` and ``experts_on_host`` say what
+    stays in the host's memory because the operator allowed it.
     """
 
     variant: str
@@ -261,6 +262,8 @@ class FitPlan:
     data_parallel: int = 1
     repository: str | None = None
     installed: bool = True
+    host_layers: int = 0
+    experts_on_host: bool = False
 
     @property
     def total_context_tokens(self) -> int:

@@ -27,6 +27,9 @@ def plan_command(
     ] = None,
     seats: Annotated[int | None, typer.Option(min=1, help="Chats answered at the same time.")] = None,
     context_tokens: Annotated[int | None, typer.Option("--context", min=256, help="Tokens one seat holds.")] = None,
+    offload: Annotated[
+        bool, typer.Option("--offload", help="Allow a part of a model in the host's memory: it fits, but is slow.")
+    ] = False,
     why: Annotated[
         str | None,
         typer.Option("--explain", metavar="VARIANT[:QUANT]", help="Why this one fits or not: R1, qwen-32b:Q4_K_M, ..."),
@@ -50,7 +53,7 @@ def plan_command(
     installed = None if machine is not None else _installed_engines()
     result = plan(
         catalogue, snapshot, seats, context_tokens,
-        usable_vendors=vendors, engines=tuple(EngineName), installed=installed,
+        usable_vendors=vendors, engines=tuple(EngineName), installed=installed, offload=offload,
     )  # fmt: skip
     if why is not None:
         explanations = explain(catalogue, result, why)
