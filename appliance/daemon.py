@@ -31,14 +31,15 @@ from appliance.errors import PortInUse
 from appliance.hardware import HardwareReader
 from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.serving import Metrics, ServingCollector
-from appliance.model_setup import ModelSetup, set_up
+from appliance.model_setup import ModelSetup, remember_memory, set_up
 from appliance.paths import prepare_state
 from appliance.security.keys import KeyRepository
 from appliance.serving.admission import Admission
 from appliance.serving.chat import ChatService
-from appliance.serving.types import ServedModel
+from appliance.serving.types import SamplingPolicy, ServedModel
 from appliance.settings import Settings
 from appliance.store.database import open_database
+from appliance.system.notify import ServiceNotifier
 from appliance.telemetry import TelemetryService
 from drivers.host_sample import HostSampler
 from drivers.probe import detect
@@ -121,8 +122,15 @@ class Daemon:
         self._served: dict[str, ServedModel] = {}
         self._manager = EngineManager(start_timeout_s=self._settings.start_timeout_s)
         self._manager.on_change(reporter.engine)
+        self._notifier = ServiceNotifier.from_environment()
+        self._manager.on_change(lambda status: self._notifier.status(_in_words(status)))
         self._admission = Admission(seats=1, max_waiting=self._settings.max_waiting)
-        self._chat = ChatService(self._served, self._manager, self._admission)
+        self._chat = ChatService(
+            self._served,
+            self._manager,
+            self._admission,
+            sampling_policy=SamplingPolicy(self._settings.sampling_policy),
+        )
         self._held = ExitStack()
         self._hardware = HardwareReader(lambda: detect([vendor.probe(ROOT) for vendor in vendors]))
         self._detection: asyncio.Task[HardwareSnapshot] | None = None
@@ -177,6 +185,7 @@ class Daemon:
                 asyncio.get_running_loop().add_signal_handler(number, stop)
         host, port = listener.getsockname()[:2]
         http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
+        beat = asyncio.create_task(self._notifier.keep_beating(), name="systemd")
         self._reporter.listening(host, port)
         if self._sampler is not None:
             self._sampler.start()
@@ -185,8 +194,12 @@ class Daemon:
             await asyncio.wait({http, start}, return_when=asyncio.FIRST_COMPLETED)
             if start.done():
                 start.result()
+                while not (server.started or http.done()):  # noqa: ASYNC110  uvicorn tells it by a flag alone
+                    await asyncio.sleep(0.01)
+                self._notifier.ready()
                 await http
         finally:
+            self._notifier.stopping()
             self._reporter.stopping()
             if self._sampler is not None:
                 self._sampler.ask_to_stop()
@@ -201,6 +214,8 @@ class Daemon:
             await self._end_watching()
             self._held.close()
             await asyncio.to_thread(self._foundation.database.dispose)
+            beat.cancel()
+            await asyncio.wait({beat})
 
     async def _load(self, host: str, port: int) -> None:
         """Load the model that the settings name, or the store's default, and say when it is ready."""
@@ -220,7 +235,19 @@ class Daemon:
             self._admission.resize(setup.plan.seats)
             self._served[setup.served.id] = setup.served
             info = await self._manager.load(setup.installed.id, LlamaCppFactory(setup.engine))
+            await self._remember_memory(setup, info, await self._detection)
+        else:
+            self._notifier.status("up, without a model")
         self._reporter.ready(setup, info, host, port)
+
+    async def _remember_memory(self, setup: ModelSetup, info: EngineInfo, snapshot: HardwareSnapshot) -> None:
+        """What the load really took corrects the next plan; that it cannot be written is no reason not to serve."""
+        if info.measured_bytes is None:
+            return
+        try:
+            await asyncio.to_thread(remember_memory, setup, info.measured_bytes, snapshot, self._settings)
+        except OSError as error:
+            _log.warning("memory_not_remembered", reason=str(error))
 
     def _wanted(self) -> InstalledModel | None:
         store = self._foundation.models
@@ -241,6 +268,16 @@ class Daemon:
         await self._hardware.aclose()
         if self._sampler is not None:
             await asyncio.to_thread(self._sampler.stop)
+
+
+def _in_words(status: EngineStatus) -> str:
+    """The engine's state as one line for ``systemctl status``."""
+    words = f"{status.state.value} {status.model_id or ''}".rstrip()
+    if status.load_fraction is not None:
+        words += f", {int(status.load_fraction * 10) * 10} % loaded"
+    if status.info is not None:
+        words += f", {status.info.seats} x {status.info.context_tokens} tokens on {', '.join(status.info.backends)}"
+    return f"{words}: {status.error}" if status.error else words
 
 
 def _sampler(settings: Settings, vendors: Sequence[VendorSupport]) -> Sampler | None:

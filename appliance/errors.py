@@ -83,26 +83,44 @@ class InvalidRequest(AppError):
 
 
 class ContextLengthExceeded(AppError):
-    """The prompt does not fit in a seat; with ``prompt_is_minimum`` its count is a sure lower bound."""
+    """The prompt does not fit in a seat; with ``prompt_is_minimum`` its count is a sure lower bound.
+
+    ``can_trim``: it has turns that the client could have let go. ``without_turns`` of them were left out already.
+    """
 
     code = "context_length_exceeded"
     http_status = 400
     template = (
-        "The conversation has {prompt_label} tokens and {reserved_tokens:,} are reserved for the answer; a seat of "
-        "this model holds {context_tokens:,}. Shorten it by {excess_tokens:,} tokens{or_lower}."
+        "The conversation has {prompt_label} tokens{trimmed} and {reserved_tokens:,} are reserved for the answer; a "
+        "seat of this model holds {context_tokens:,}. {advice}."
     )
 
     def __init__(
-        self, *, prompt_tokens: int, reserved_tokens: int, context_tokens: int, prompt_is_minimum: bool = False
+        self,
+        *,
+        prompt_tokens: int,
+        reserved_tokens: int,
+        context_tokens: int,
+        prompt_is_minimum: bool = False,
+        can_trim: bool = False,
+        without_turns: int = 0,
     ) -> None:
-        fits_without_reserve = prompt_tokens < context_tokens
+        excess_tokens = prompt_tokens + reserved_tokens - context_tokens
+        advice = [f"Shorten it by {excess_tokens:,} tokens"]
+        if prompt_tokens < context_tokens:
+            advice.append("lower max_tokens")
+        if can_trim:
+            advice.append("set trim='turns'")
+        old = f"its {without_turns:,} oldest turns" if without_turns > 1 else "its oldest turn"
         super().__init__(
             prompt_tokens=prompt_tokens,
             prompt_label=f"at least {prompt_tokens:,}" if prompt_is_minimum else f"{prompt_tokens:,}",
+            is_minimum=prompt_is_minimum,
             reserved_tokens=reserved_tokens,
             context_tokens=context_tokens,
-            excess_tokens=prompt_tokens + reserved_tokens - context_tokens,
-            or_lower=" or lower max_tokens" if fits_without_reserve else "",
+            excess_tokens=excess_tokens,
+            trimmed=f" even without {old}" if without_turns else "",
+            advice=", or ".join([", ".join(advice[:-1]), advice[-1]]) if len(advice) > 2 else " or ".join(advice),
             param="messages",
         )
 

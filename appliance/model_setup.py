@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 
 from appliance.engine.factory import EngineSpec
 from appliance.errors import AppError
 from appliance.serving.profile import profile_for
-from appliance.serving.types import ServedModel
+from appliance.serving.types import ProfileName, ServedModel
 from appliance.settings import Settings
 from drivers.types import Device, HardwareSnapshot, Vendor
-from models.fit import fit_installed
+from models.dry_fit import fit_exactly
+from models.fit import chip_name, fit_installed
 from models.gguf import read_token_types, read_tokens
 from models.gguf_header import GgufHeader
 from models.gguf_set import installed_header
+from models.residuals import Residual, ResidualStore, by_plan_devices, difference
 from models.types import FitPlan, InstalledModel
 
 _MARKED_TOKEN_TYPES = (3, 4)
@@ -25,6 +28,10 @@ _MARKED_TOKEN_TYPES = (3, 4)
 
 _VISIBLE_WORDS = ("think", "tool")
 """Tags that belong in the text whatever type a converter gave them: thinking and tool calls are found by them."""
+
+
+_SCARCE_FROM = 0.6
+"""From this share of a memory on a plan is worth the second that llama.cpp's own lay-out takes."""
 
 
 class TooManySeats(AppError):
@@ -76,9 +83,7 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
     if settings.seats is not None and settings.seats > MOST_SEATS:
         raise TooManySeats(seats=settings.seats, most=MOST_SEATS)
     header = installed_header(installed)
-    plan = fit_installed(
-        header, snapshot, settings.seats, settings.context_tokens, usable_vendors=engine_vendors(settings.backends_dir)
-    )
+    plan = _place(installed, header, snapshot, settings)
     control_tokens = _control_tokens(header)
     engine = EngineSpec(
         model_path=installed.path,
@@ -95,6 +100,63 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
         visible_tokens=tuple(sorted(t for t in control_tokens if any(word in t for word in _VISIBLE_WORDS))),
     )
     return ModelSetup(installed, plan, engine, _served(installed, header, control_tokens))
+
+
+def _place(installed: InstalledModel, header: GgufHeader, snapshot: HardwareSnapshot, settings: Settings) -> FitPlan:
+    """The plan by the formulas and what earlier loads took beside them; where memory is scarce llama.cpp lays the
+    buffers out once without weights, so that the figures are its own."""
+    vendors = engine_vendors(settings.backends_dir)
+    known = residual_store(settings).corrections(installed.sha256, llama_cpp_version())
+    wish = (settings.seats, settings.context_tokens)
+    plan = fit_installed(header, snapshot, *wish, usable_vendors=vendors, corrections=known)
+    if max(line.total_bytes / max(line.available_bytes, 1) for line in plan.memory) < _SCARCE_FROM:
+        return plan
+    found = fit_exactly(
+        header,
+        snapshot,
+        *wish,
+        usable_vendors=vendors,
+        corrections=known,
+        backend_dirs=() if settings.backends_dir is None else (settings.backends_dir,),
+        environment=lambda plan: visible_devices(plan, snapshot.devices),
+    )
+    if found.failure is None:
+        return found.plan
+    note = f"llama.cpp could not lay the buffers out beforehand ({found.failure.message}); the figures are estimates."
+    return replace(found.plan, notes=(*found.plan.notes, note))
+
+
+def residual_store(settings: Settings) -> ResidualStore:
+    """What real loads on this box took beside their plans."""
+    return ResidualStore(settings.state_dir / "measured-memory.json")
+
+
+def llama_cpp_version() -> str:
+    """The build that measurements belong to."""
+    return version("llama-cpp-python")
+
+
+def remember_memory(
+    setup: ModelSetup, measured_bytes: Mapping[str, int], snapshot: HardwareSnapshot, settings: Settings
+) -> None:
+    """Keep what a load really took, for the next plan. Raises ``OSError`` when the state folder cannot be written."""
+    plan = setup.plan
+    found = difference(plan, by_plan_devices(plan, measured_bytes))
+    if found is None:
+        return
+    by_key = {device.key: device for device in snapshot.devices}
+    residual_store(settings).add(
+        Residual(
+            model_sha256=setup.installed.sha256,
+            chip=chip_name(tuple(by_key[key] for key in plan.devices)),
+            build=llama_cpp_version(),
+            seats=plan.seats,
+            context_tokens=plan.context_tokens,
+            device_bytes=found.device_bytes,
+            host_bytes=found.host_bytes,
+            measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+    )
 
 
 def visible_devices(plan: FitPlan, devices: tuple[Device, ...]) -> Mapping[str, str]:
@@ -131,5 +193,10 @@ def _served(installed: InstalledModel, header: GgufHeader, control_tokens: froze
         bos_token=header.token_text("bos"),
         eos_token=header.token_text("eos"),
         control_tokens=control_tokens,
-        profile=profile_for(name=installed.name, chat_template=template, control_tokens=control_tokens),
+        profile=profile_for(
+            name=installed.name,
+            chat_template=template,
+            control_tokens=control_tokens,
+            recognised=None if installed.profile is None else ProfileName(installed.profile.value),
+        ),
     )

@@ -72,6 +72,8 @@ class RequestContext:
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
                 key=state.get("key_name"),
                 client_left=state.get("client_left", False),
+                # What was done to a chat request beside what its client asked for.
+                **{name: state[name] for name in ("changed", "trimmed") if name in state},
             )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -34,6 +34,7 @@ class EngineInfo:
 
     ``context_tokens`` is what one seat holds; ``longest_token_bytes`` the longest token of the vocabulary, which gives
     a sure lower bound on a text's token count; ``backends`` names what computes (``CPU``, ``CUDA0``, ``CANN0``).
+    ``measured_bytes`` is what the buffers really took, by the engine's device names and ``host``.
     """
 
     engine: str
@@ -44,6 +45,7 @@ class EngineInfo:
     vocabulary_size: int
     longest_token_bytes: int
     model_bytes: int | None = None
+    measured_bytes: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

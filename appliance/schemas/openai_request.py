@@ -1,5 +1,7 @@
 """``POST /v1/chat/completions``: the request, after OpenAI's API reference and DeepSeek's ``reasoning_content``.
 
+``trim`` and ``reasoning_format`` are additions of R1 Box.
+
 Types are strict (``"0.7"`` is not a number) and unknown fields are refused: a parameter that is dropped in silence
 costs its sender hours. Three groups: fields that are honoured; fields that are accepted because they change nothing
 here (``user``, ``metadata`` ...); fields that OpenAI has and this box has not, which may hold only their neutral value
@@ -22,8 +24,9 @@ class _Wire(BaseModel):
 
 
 class ContentPart(BaseModel):
-    """A piece of a message. Only ``{"type": "text", "text": ...}`` is honoured; others (image_url, input_audio ...) are
-    parsed so that they can be refused by their name."""
+    """A piece of a message. Honoured are ``{"type": "text", "text": ...}`` and, in an assistant's message, a thought
+    that is sent back (``THOUGHT_PARTS``); others (image_url, input_audio ...) are parsed so that they can be refused
+    by their name."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
@@ -47,15 +50,22 @@ class ToolCall(_Wire):
 
 
 class RequestMessage(_Wire):
-    """One turn. Clients send an assistant's turn back as they got it, so all fields of a response are known here."""
+    """One turn. Clients send an assistant's turn back as they got it, so all fields of a response are known here.
+
+    A thought that is sent back is never an error: its fields, here those of OpenAI-like APIs, Ollama, OpenRouter and
+    LiteLLM, take any JSON.
+    """
 
     role: Role
     content: str | Annotated[list[ContentPart], Field(fail_fast=True, max_length=1_000)] | None = None
     name: str | None = None
     tool_calls: Annotated[list[ToolCall], Field(fail_fast=True, max_length=1_000)] | None = None
     tool_call_id: str | None = None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
+    reasoning_content: JsonValue = None
+    reasoning: JsonValue = None
+    reasoning_details: JsonValue = None
+    thinking: JsonValue = None
+    thinking_blocks: JsonValue = None
     refusal: str | None = None
     annotations: list[JsonValue] | None = None
     audio: None = None
@@ -93,6 +103,8 @@ class ChatCompletionRequest(_Wire):
     repeat_penalty: float | None = Field(default=None, gt=0, le=2)
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     logit_bias: dict[int, _Bias] | None = Field(default=None, max_length=1024)
+    trim: Literal["turns"] | None = None
+    reasoning_format: Literal["reasoning_content", "reasoning", "both", "inline", "hidden"] | None = None
 
     # Accepted: they say nothing about the answer.
     user: str | None = None
@@ -119,6 +131,12 @@ class ChatCompletionRequest(_Wire):
     verbosity: JsonValue = None
     web_search_options: JsonValue = None
 
+
+THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks")
+"""Fields of a message in which clients send an earlier thought back; the first that holds one counts."""
+
+THOUGHT_PARTS = frozenset(("thinking", "redacted_thinking", "reasoning", "reasoning_content"))
+"""Types of content parts in which they do the same."""
 
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "n": (1,),

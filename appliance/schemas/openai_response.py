@@ -26,22 +26,37 @@ class CompletionTokensDetails(_Wire):
     reasoning_tokens: int
 
 
+class TrimmedBody(_Wire):
+    """An addition of R1 Box: the oldest ``turns`` of the conversation, ``tokens`` of the prompt, were left out as
+    ``trim`` allows. With ``tokens_is_minimum`` they were at least so many."""
+
+    turns: int
+    tokens: int
+    tokens_is_minimum: bool
+
+
 class UsageBody(_Wire):
-    """Token counts of one request."""
+    """Token counts of one request, without what was ``trimmed``."""
 
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
+    trimmed: TrimmedBody | None = None
 
 
 class ResponseMessage(_Wire):
-    """The answer; ``reasoning_content`` is the thinking before it, null when there was none."""
+    """The answer; ``reasoning_content`` is the thinking before it, null when there was none.
+
+    ``reasoning_format`` puts the thinking into ``reasoning`` instead, or into both; a field that is not wanted is not
+    there.
+    """
 
     role: Literal["assistant"] = "assistant"
     content: str
     reasoning_content: str | None = None
+    reasoning: str | None = None
     refusal: None = None
 
 
@@ -71,6 +86,7 @@ class Delta(_Wire):
     role: Literal["assistant"] | None = None
     content: str | None = None
     reasoning_content: str | None = None
+    reasoning: str | None = None
 
 
 class ChunkChoice(_Wire):

@@ -10,13 +10,12 @@ from appliance.engine.base import Engine, EngineInfo, EngineStatus
 from appliance.engine.request import GenerationRequest
 from appliance.errors import InvalidRequest, ModelNotFound, ModelNotReady
 from appliance.serving.admission import Admission
-from appliance.serving.context import answer_tokens, refuse_if_surely_too_long, reserved_tokens
-from appliance.serving.errors import ChatTemplateMissing
-from appliance.serving.profile import prepare_history, sampling_for
+from appliance.serving.context import reserved_tokens
+from appliance.serving.profile import sampling_for
+from appliance.serving.prompt import PromptMaker
 from appliance.serving.stop import check_stop_strings
 from appliance.serving.stream import ChatPlan, ChatStream
-from appliance.serving.template import ChatTemplate, RenderedPrompt
-from appliance.serving.types import ChatMessage, ChatRequest, ServedModel
+from appliance.serving.types import ChatMessage, ChatRequest, SamplingPolicy, ServedModel
 
 ROLES = frozenset(("system", "developer", "user", "assistant", "tool"))
 
@@ -35,46 +34,52 @@ class ChatService:
     """Takes chat requests for the served models.
 
     ``models`` is read anew for each request, by id; ``manager`` says which of them runs and with what.
+    ``sampling_policy`` holds for requests that bring none of their own.
     """
 
-    def __init__(self, models: Mapping[str, ServedModel], manager: EngineSource, admission: Admission) -> None:
+    def __init__(
+        self,
+        models: Mapping[str, ServedModel],
+        manager: EngineSource,
+        admission: Admission,
+        *,
+        sampling_policy: SamplingPolicy = SamplingPolicy.CLAMP,
+    ) -> None:
         self._models = models
         self._manager = manager
         self._admission = admission
-        self._templates: dict[str, ChatTemplate] = {}
+        self._sampling_policy = sampling_policy
+        self._prompts = PromptMaker()
         self._background: set[asyncio.Task[None]] = set()
 
     async def open(self, request: ChatRequest) -> ChatStream:
         """Check everything that can be refused, then take a seat or a place in the queue.
 
         1. the request's values, 2. the model and its engine, 3. the prompt by profile and template, 4. its tokens
-        against the seat, 5. admission. The stream, which must be closed, only waits for its turn and generates.
+        against the seat, without the oldest turns if the client allows that, 5. admission. The stream, which must be
+        closed, only waits for its turn and generates.
 
         Raises InvalidRequest, ModelNotFound, ModelNotReady, ChatTemplateMissing, ChatTemplateUnusable,
         ContextLengthExceeded, EngineLost, QueueFull.
         """
         _check(request)
         model = self._model(request.model)
-        sampling = sampling_for(model.profile, request.sampling)
+        policy = request.sampling_policy or self._sampling_policy
+        sampling, changes = sampling_for(model.profile, request.sampling, policy)
         engine, info = self._ready(model)
-        prompt = await asyncio.to_thread(self._prompt, model, request, info)
-        tokens = await engine.tokenize(prompt.segments, add_bos=prompt.add_bos)
-        max_tokens = answer_tokens(
-            prompt_tokens=len(tokens),
-            max_tokens=request.max_tokens,
-            profile_tokens=model.profile.answer_tokens,
-            context_tokens=info.context_tokens,
-        )
+        prompt = await self._prompts.fitting(model, request, engine, info)
         plan = ChatPlan(
             generation=GenerationRequest(
                 request_id=request.request_id,
-                prompt_tokens=tuple(tokens),
-                max_tokens=max_tokens,
+                prompt_tokens=prompt.tokens,
+                max_tokens=prompt.max_tokens,
                 sampling=sampling,
             ),
             splits_reasoning=model.profile.splits_reasoning,
             opens_reasoning=prompt.opens_reasoning,
             stop=request.stop,
+            changes=changes + prompt.changes,
+            trimmed=prompt.trimmed,
         )
         self._admission.resize(info.seats)
         return ChatStream(plan, self._admission.enter(), lambda: self._ready(model)[0], self._background)
@@ -96,35 +101,6 @@ class ChatService:
         if running is not None and running != model.id:
             raise ModelNotReady(reason=f"'{running}' is loaded, not '{model.id}'.")
         return engine, info
-
-    def _prompt(self, model: ServedModel, request: ChatRequest, info: EngineInfo) -> RenderedPrompt:
-        """Runs in a worker thread: a template is the model file's code, and a prompt may have megabytes."""
-        template = self._template(model)
-        messages = prepare_history(model.profile, request.messages)
-        bounds = {"context_tokens": info.context_tokens, "longest_token_bytes": info.longest_token_bytes}
-        if sum(len(message.content) for message in messages) >= info.context_tokens * info.longest_token_bytes:
-            # Too long unless the template leaves most of it out. Only rendering says so for sure, and without the
-            # search for forged control tokens that takes milliseconds.
-            refuse_if_surely_too_long([template.render_unfenced(messages)], max_tokens=request.max_tokens, **bounds)
-        prompt = template.render(messages)
-        refuse_if_surely_too_long(
-            (segment.text for segment in prompt.segments), max_tokens=request.max_tokens, **bounds
-        )
-        return prompt
-
-    def _template(self, model: ServedModel) -> ChatTemplate:
-        if not model.chat_template:
-            raise ChatTemplateMissing(model=model.id)
-        template = self._templates.get(model.id)
-        if template is None or template.source != model.chat_template:
-            template = ChatTemplate(
-                model.chat_template,
-                control_tokens=model.control_tokens,
-                bos_token=model.bos_token,
-                eos_token=model.eos_token,
-            )
-            self._templates[model.id] = template
-        return template
 
 
 def _check(request: ChatRequest) -> None:

@@ -34,7 +34,13 @@ def fewest_tokens(texts: Iterable[str], *, longest_token_bytes: int, limit_token
 
 
 def refuse_if_surely_too_long(
-    texts: Iterable[str], *, max_tokens: int | None, context_tokens: int, longest_token_bytes: int
+    texts: Iterable[str],
+    *,
+    max_tokens: int | None,
+    context_tokens: int,
+    longest_token_bytes: int,
+    can_trim: bool = False,
+    without_turns: int = 0,
 ) -> None:
     """Spares the tokenizer a text that cannot fit even alone. Raises ContextLengthExceeded(prompt_is_minimum=True).
 
@@ -47,11 +53,25 @@ def refuse_if_surely_too_long(
             reserved_tokens=reserved_tokens(max_tokens),
             context_tokens=context_tokens,
             prompt_is_minimum=True,
+            can_trim=can_trim,
+            without_turns=without_turns,
         )
 
 
+def room_wanted(max_tokens: int | None, *, context_tokens: int) -> int:
+    """What trimming keeps free for the answer: ``max_tokens``, or a quarter of the seat. With less, a conversation that
+    was just made to fit would leave R1 no room to think."""
+    return context_tokens // 4 if max_tokens is None else max_tokens
+
+
 def answer_tokens(
-    *, prompt_tokens: int, max_tokens: int | None, profile_tokens: int | None, context_tokens: int
+    *,
+    prompt_tokens: int,
+    max_tokens: int | None,
+    profile_tokens: int | None,
+    context_tokens: int,
+    can_trim: bool = False,
+    without_turns: int = 0,
 ) -> int:
     """How long the answer may become: ``max_tokens``, or what the seat has left, at most ``profile_tokens``.
 
@@ -61,7 +81,11 @@ def answer_tokens(
     left = context_tokens - prompt_tokens
     if reserved > left:
         raise ContextLengthExceeded(
-            prompt_tokens=prompt_tokens, reserved_tokens=reserved, context_tokens=context_tokens
+            prompt_tokens=prompt_tokens,
+            reserved_tokens=reserved,
+            context_tokens=context_tokens,
+            can_trim=can_trim,
+            without_turns=without_turns,
         )
     if max_tokens is not None:
         return max_tokens

@@ -21,7 +21,7 @@ from appliance.errors import AppError, EngineLost, GenerationFailed
 from appliance.serving.admission import Ticket
 from appliance.serving.reasoning import ReasoningSplitter
 from appliance.serving.stop import StopFilter
-from appliance.serving.types import ChatEvent, ChatFinished, ContentDelta, Queued, ReasoningDelta, Usage
+from appliance.serving.types import ChatEvent, ChatFinished, ContentDelta, Queued, ReasoningDelta, Trimmed, Usage
 
 _log = structlog.get_logger(__name__)
 
@@ -31,12 +31,15 @@ ABORT_GRACE_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatPlan:
-    """Everything ``ChatService.open`` has decided about an answer. ``opens_reasoning`` as in ``RenderedPrompt``."""
+    """Everything ``ChatService.open`` has decided about an answer. ``opens_reasoning`` as in ``RenderedPrompt``,
+    ``changes`` as in ``serving.profile``."""
 
     generation: GenerationRequest
     splits_reasoning: bool
     opens_reasoning: bool
     stop: tuple[str, ...]
+    changes: tuple[str, ...] = ()
+    trimmed: Trimmed | None = None
 
 
 class ChatStream:
@@ -85,6 +88,16 @@ class ChatStream:
     def max_tokens(self) -> int:
         """The most tokens the answer may have, thinking included."""
         return self._plan.generation.max_tokens
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        """What was done to the request beside what its client asked for."""
+        return self._plan.changes
+
+    @property
+    def trimmed(self) -> Trimmed | None:
+        """What was left out of the conversation."""
+        return self._plan.trimmed
 
     async def __aenter__(self) -> Self:
         return self
@@ -212,6 +225,7 @@ class ChatStream:
                 completion_tokens=generated if by_stop_string else max(generated, finished.completion_tokens),
                 reasoning_tokens=self._splitter.reasoning_tokens,
                 cached_tokens=finished.cached_tokens,
+                trimmed=self._plan.trimmed,
             ),
             error=(finished.error or EngineLost()) if failed else None,
             stop_string=self._stop.stop_string,

@@ -44,11 +44,32 @@ class SamplingOverrides:
     logit_bias: tuple[tuple[int, float], ...] | None = None
 
 
+class SamplingPolicy(StrEnum):
+    """What becomes of sampling outside of a profile's band: ``clamp`` moves it to the band's nearest end and says so,
+    ``free`` takes it as it is."""
+
+    CLAMP = "clamp"
+    FREE = "free"
+
+
+class ReasoningFormat(StrEnum):
+    """Where a client wants the thought: in a field of one of two names, or of both; inline, as ``<think>`` before the
+    answer; or nowhere."""
+
+    REASONING_CONTENT = "reasoning_content"
+    REASONING = "reasoning"
+    BOTH = "both"
+    INLINE = "inline"
+    HIDDEN = "hidden"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatRequest:
     """One answer wanted. ``max_tokens`` ``None`` means as long as the profile and the seat allow.
 
-    ``request_id`` is unique among the requests of this process; the engine knows the sequence by it.
+    ``request_id`` is unique among the requests of this process; the engine knows the sequence by it. ``trim_turns``:
+    the oldest whole turns may be dropped when it does not fit. ``sampling_policy`` is what this client may; ``None``
+    takes the box's own.
     """
 
     request_id: str
@@ -57,16 +78,30 @@ class ChatRequest:
     max_tokens: int | None = None
     sampling: SamplingOverrides = field(default_factory=SamplingOverrides)
     stop: tuple[str, ...] = ()
+    trim_turns: bool = False
+    sampling_policy: SamplingPolicy | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """What was left out of a conversation so that it fits: its ``turns`` oldest turns, which were ``tokens`` of the
+    prompt. With ``tokens_is_minimum`` they were at least that many: it was too long to be counted."""
+
+    turns: int
+    tokens: int
+    tokens_is_minimum: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Tokens of one request. ``reasoning_tokens`` are among ``completion_tokens``, ``cached_tokens`` in the prompt."""
+    """Tokens of one request. ``reasoning_tokens`` are among ``completion_tokens``, ``cached_tokens`` in the prompt.
+    What was ``trimmed`` is in none of them."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     cached_tokens: int = 0
+    trimmed: Trimmed | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +153,24 @@ class ProfileName(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelProfile:
-    """How a model wants to be asked. ``splits_reasoning``: its output has ``<think>``; ``strips_history``: earlier
-    thoughts do not go back into the prompt; ``answer_tokens``: the most one answer takes when the client sets nothing
-    (thinking included), ``None`` for whatever the seat has left."""
+    """How a model wants to be asked.
+
+    ``splits_reasoning``: its output has ``<think>``; ``strips_history``: earlier thoughts do not go back into the
+    prompt, but for those of a running chain of tool calls with ``keeps_chain_thoughts``; ``folds_system``: it has no
+    system prompt, which goes into the user's turn; ``opens_thought``: its answer is to begin with ``<think>``;
+    ``temperature_band``: smallest and largest temperature it is recommended with, ``None`` for any;
+    ``answer_tokens``: the most one answer takes when the client sets nothing (thinking included), ``None`` for
+    whatever the seat has left.
+    """
 
     name: ProfileName
     sampling: SamplingParams
     splits_reasoning: bool
     strips_history: bool
+    keeps_chain_thoughts: bool = False
+    folds_system: bool = False
+    opens_thought: bool = False
+    temperature_band: tuple[float, float] | None = None
     answer_tokens: int | None = None
 
 

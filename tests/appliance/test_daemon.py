@@ -65,7 +65,14 @@ class Reports:
 @pytest.fixture
 def foundation(tmp_path: Path) -> Foundation:
     settings = load_settings(
-        {"state_dir": tmp_path / "s", "models_dir": tmp_path / "m", "seats": 2, "context_tokens": 1024, "threads": 1}
+        {
+            "state_dir": tmp_path / "s",
+            "models_dir": tmp_path / "m",
+            "seats": 2,
+            "context_tokens": 1024,
+            "threads": 1,
+            "sampling_policy": "free",
+        }
     )
     return lay_foundation(settings)
 
@@ -143,3 +150,58 @@ def test_an_address_that_is_not_ours_is_refused() -> None:
         taken.bind(("127.0.0.1", 0))
         with pytest.raises(PortInUse, match="address already in use"):
             bind("127.0.0.1", taken.getsockname()[1])
+
+
+async def test_systemd_hears_of_the_whole_life(
+    foundation: Foundation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import_gguf(foundation.models, TINY_R1)
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+        daemon = Daemon(foundation, Reports(), vendors=())
+        server = daemon._server()
+
+        async def hear_until(last: str) -> list[str]:
+            lines: list[str] = []
+            while last not in lines:
+                lines += (await asyncio.wait_for(loop.sock_recv(systemd, 4096), 60)).decode().split("\n")
+            return lines
+
+        with bind("127.0.0.1", 0) as listener:
+            address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            life = asyncio.create_task(daemon._serve(server, listener))
+            start = await hear_until("READY=1")
+            assert start[0] == "WATCHDOG=1"
+            assert start[1].startswith("EXTEND_TIMEOUT_USEC=")
+            statuses = [line for line in start if line.startswith("STATUS=")]
+            assert statuses[0].startswith("STATUS=starting ")
+            assert "2 x 1024 tokens on CPU" in statuses[-1]
+            async with httpx.AsyncClient() as client:
+                assert (await client.get(f"{address}/readyz")).status_code == 200
+            server.should_exit = True
+            await hear_until("STOPPING=1")
+            await life
+
+
+async def test_systemd_is_told_ready_without_a_model_too(
+    foundation: Foundation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd, bind("127.0.0.1", 0) as listener:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.setblocking(False)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        daemon = Daemon(foundation, Reports(), vendors=())
+        server = daemon._server()
+        life = asyncio.create_task(daemon._serve(server, listener))
+        heard: list[bytes] = []
+        while heard[-1:] != [b"READY=1"]:
+            heard.append(await asyncio.wait_for(loop.sock_recv(systemd, 4096), 60))
+        assert b"STATUS=up, without a model" in heard
+        assert server.started
+        server.should_exit = True
+        await life

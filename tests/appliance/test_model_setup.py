@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from appliance.model_setup import MOST_SEATS, TooManySeats, set_up, visible_devices
+from appliance.model_setup import MOST_SEATS, TooManySeats, remember_memory, residual_store, set_up, visible_devices
 from appliance.serving.types import ProfileName
 from appliance.settings import Settings, load_settings
 from drivers.types import Device, HardwareSnapshot, Health, Host, Vendor
+from models.dry_fit import fit_exactly
 from models.errors import NeedsOtherEngine
+from models.gguf_set import installed_header
 from models.importer import import_gguf, import_path
 from models.model_store import ModelStore
 from models.types import InstalledModel
@@ -145,3 +147,43 @@ def test_a_model_for_another_engine_is_refused(tmp_path: Path, settings: Setting
     model = import_path(ModelStore(tmp_path / "store"), TINY_R1.parents[1] / "hf").model
     with pytest.raises(NeedsOtherEngine, match="vLLM"):
         set_up(model, HardwareSnapshot(HOST), settings)
+
+
+def test_scarce_memory_is_laid_out_by_llama_cpp_itself(installed: InstalledModel, settings: Settings) -> None:
+    """The formulas' plan fills most of the host: the figures are those of the dry run."""
+    asked = settings.model_copy(update={"seats": 2, "context_tokens": 512})
+    roomy = set_up(installed, HardwareSnapshot(HOST), asked).plan
+    line = roomy.memory[0]
+    used = line.total_bytes - line.reserve_bytes
+    scarce = replace_host(HOST, available_bytes=int(used * 1.3) + (256 << 20))
+    plan = set_up(installed, HardwareSnapshot(scarce), asked).plan
+    exact = fit_exactly(installed_header(installed), HardwareSnapshot(scarce), 2, 512, usable_vendors=frozenset())
+    assert exact.dry_run is not None
+    assert plan.memory == exact.plan.memory
+    assert plan.memory[0].weights_bytes == installed_header(installed).tensor_bytes
+
+
+def replace_host(host: Host, *, available_bytes: int) -> Host:
+    from dataclasses import replace
+
+    return replace(host, memory_total_bytes=available_bytes, memory_available_bytes=available_bytes)
+
+
+def test_what_a_load_took_corrects_the_next_plan(installed: InstalledModel, settings: Settings) -> None:
+    snapshot = HardwareSnapshot(HOST)
+    setup = set_up(installed, snapshot, settings)
+    planned = setup.plan.memory[0]
+    taken = planned.total_bytes - planned.reserve_bytes + 5_000_000
+    remember_memory(setup, {"host": taken}, snapshot, settings)
+    again = set_up(installed, snapshot, settings).plan.memory[0]
+    assert again.compute_bytes == planned.compute_bytes + 5_000_000
+    # What was less than planned is never taken off.
+    remember_memory(setup, {"host": planned.total_bytes - planned.reserve_bytes - 5_000_000}, snapshot, settings)
+    assert set_up(installed, snapshot, settings).plan.memory[0] == planned
+
+
+def test_a_measure_of_other_devices_is_not_kept(installed: InstalledModel, settings: Settings) -> None:
+    snapshot = HardwareSnapshot(HOST)
+    setup = set_up(installed, snapshot, settings)
+    remember_memory(setup, {"CUDA0": 1, "host": 1}, snapshot, settings)
+    assert residual_store(settings).load() == ()

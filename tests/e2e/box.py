@@ -107,7 +107,7 @@ class Box:
 
     def wait_listening(self) -> None:
         """Return when the address is known."""
-        self.url = self._wait(lambda: _find(r"Listening on (http://\S+)", self.errors))
+        self.url = self.wait_until(lambda: _find(r"Listening on (http://\S+)", self.errors))
 
     def wait_ready(self) -> None:
         """Return when ``/readyz`` says so."""
@@ -118,9 +118,9 @@ class Box:
             except httpx.TransportError:
                 return False
 
-        self._wait(ready)
+        self.wait_until(ready)
 
-    def _wait(self, condition: Any) -> Any:
+    def wait_until(self, condition: Any) -> Any:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not (value := condition()):
             assert self.process.poll() is None, "\n".join(self.errors)
@@ -165,11 +165,14 @@ class Box:
         return returncode
 
 
-def start_box(home: Home, *arguments: str, key: str = "", wait: bool = True) -> Box:
-    """Start ``r1box serve`` on a free port with one engine thread: other tests may run on the other core."""
+def start_box(home: Home, *arguments: str, key: str = "", wait: bool = True, policy: str = "free") -> Box:
+    """Start ``r1box serve`` on a free port with one engine thread: other tests may run on the other core.
+
+    Clients are free to ask for temperature 0, the goldens' one, unless ``policy`` is ``clamp``, as it is by default.
+    """
     process = subprocess.Popen(
         [str(R1BOX), "serve", "--port", "0", "--threads", "1", *arguments],
-        env=home.environment,
+        env={**home.environment, "R1BOX_SAMPLING_POLICY": policy},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -11,7 +11,7 @@ from openai import APIError
 from tests.e2e.box import Answer, Box, Golden, gather, goldens, loops, stream
 
 KNOWN = goldens("capital", "sum", "fact", "json", "unknown")
-TURNS = goldens("three_turns", "system")
+TURNS = goldens("three_turns")
 LONG = goldens("long_think")
 
 

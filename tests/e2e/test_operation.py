@@ -206,6 +206,16 @@ def test_chat_in_the_terminal(box: Box) -> None:
     assert hidden.stdout.strip() == golden.content
 
 
+def test_what_the_load_really_took_is_kept_for_the_next_plan(box: Box, prepared: tuple[Home, str, str]) -> None:
+    file = prepared[0].state_dir / "measured-memory.json"
+    box.wait_until(file.exists)  # written when the model is ready, which the clients hear first
+    entries = json.loads(file.read_text())["entries"]
+    assert {entry["chip"] for entry in entries} == {"cpu"}
+    shared = next(entry for entry in entries if (entry["seats"], entry["context_tokens"]) == (8, 2048))
+    # The buffers of the tiny model are a few tens of MB; the formulas agree to a small part of that.
+    assert abs(shared["host_bytes"]) < 2_000_000
+
+
 def test_the_store_from_the_command_line(home: Home) -> None:
     model = home.import_model()
     again = json.loads(home.run("models", "import", str(TINY_R1), "--json").stdout)

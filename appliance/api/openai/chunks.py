@@ -8,6 +8,7 @@ import msgspec
 
 from appliance.api.sse import data_event
 from appliance.schemas.openai_response import UsageBody
+from appliance.serving.types import ReasoningFormat
 
 DONE = data_event(b"[DONE]")
 
@@ -15,9 +16,18 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ChunkEncoder:
-    """Writes the events of one stream. With ``include_usage`` every chunk has ``usage``, null but in the last."""
+    """Writes the events of one stream. With ``include_usage`` every chunk has ``usage``, null but in the last. Of
+    ``reasoning_format`` the fields' names count here (``serving.reasoning_format`` does the rest)."""
 
-    def __init__(self, *, completion_id: str, model: str, created: int, include_usage: bool) -> None:
+    def __init__(
+        self,
+        *,
+        completion_id: str,
+        model: str,
+        created: int,
+        include_usage: bool,
+        reasoning_format: ReasoningFormat = ReasoningFormat.REASONING_CONTENT,
+    ) -> None:
         head = _encode(
             {"id": completion_id, "object": "chat.completion.chunk", "created": created, "model": model}
         ).removesuffix(b"}")
@@ -26,7 +36,10 @@ class ChunkEncoder:
         self._head = head
         self._role = choice + b'"role":"assistant","content":""},"finish_reason":null}]' + no_usage
         self._content = choice + b'"content":'
-        self._reasoning = choice + b'"reasoning_content":'
+        self._reasoning = choice + (
+            b'"reasoning":' if reasoning_format is ReasoningFormat.REASONING else b'"reasoning_content":'
+        )
+        self._reasoning_again = b',"reasoning":' if reasoning_format is ReasoningFormat.BOTH else b""
         self._after_text = b'},"finish_reason":null}]' + no_usage
         self._finish = choice + b'},"finish_reason":'
         self._after_reason = b"}]" + no_usage
@@ -41,7 +54,10 @@ class ChunkEncoder:
 
     def reasoning(self, text: str) -> bytes:
         """A piece of the thinking."""
-        return self._reasoning + _encode(text) + self._after_text
+        encoded = _encode(text)
+        if self._reasoning_again:
+            encoded += self._reasoning_again + encoded
+        return self._reasoning + encoded + self._after_text
 
     def finish(self, reason: str) -> bytes:
         """The event that says why the answer ended."""

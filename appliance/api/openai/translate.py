@@ -2,14 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from appliance.api.errors import UnsupportedParameter
 from appliance.engine.request import FinishReason as EngineFinishReason
 from appliance.errors import GenerationFailed, InvalidRequest
-from appliance.schemas.openai_request import UNSUPPORTED, ChatCompletionRequest, ContentPart, RequestMessage
-from appliance.schemas.openai_response import CompletionTokensDetails, FinishReason, PromptTokensDetails, UsageBody
-from appliance.serving.types import ChatFinished, ChatMessage, ChatRequest, SamplingOverrides, ToolCall, Usage
+from appliance.schemas.openai_request import (
+    THOUGHT_FIELDS,
+    THOUGHT_PARTS,
+    UNSUPPORTED,
+    ChatCompletionRequest,
+    ContentPart,
+    RequestMessage,
+)
+from appliance.schemas.openai_response import (
+    CompletionTokensDetails,
+    FinishReason,
+    PromptTokensDetails,
+    TrimmedBody,
+    UsageBody,
+)
+from appliance.serving.types import (
+    ChatFinished,
+    ChatMessage,
+    ChatRequest,
+    ReasoningFormat,
+    SamplingOverrides,
+    ToolCall,
+    Trimmed,
+    Usage,
+)
+
+REASONING_HEADER = "X-R1Box-Reasoning"
+"""For clients that can set headers but no fields of the body."""
 
 
 def to_chat_request(body: ChatCompletionRequest, request_id: str) -> ChatRequest:
@@ -32,7 +58,30 @@ def to_chat_request(body: ChatCompletionRequest, request_id: str) -> ChatRequest
             logit_bias=None if body.logit_bias is None else tuple(body.logit_bias.items()),
         ),
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+        trim_turns=body.trim == "turns",
     )
+
+
+def to_reasoning_format(body: ChatCompletionRequest, header: str | None) -> ReasoningFormat:
+    """Where the thought is to go: as the body says, else the header ``REASONING_HEADER``. Raises InvalidRequest."""
+    asked = body.reasoning_format or (header or "").strip().lower() or ReasoningFormat.REASONING_CONTENT
+    try:
+        return ReasoningFormat(asked)
+    except ValueError as error:
+        raise InvalidRequest(
+            f"The header {REASONING_HEADER} should be one of {', '.join(ReasoningFormat)}.", param=REASONING_HEADER
+        ) from error
+
+
+def to_changed(changes: tuple[str, ...]) -> str:
+    """The header ``X-R1Box-Changed``."""
+    return ", ".join(changes)
+
+
+def to_trimmed(trimmed: Trimmed) -> str:
+    """The header ``X-R1Box-Trimmed``."""
+    name = "tokens_at_least" if trimmed.tokens_is_minimum else "tokens"
+    return f"turns={trimmed.turns} {name}={trimmed.tokens}"
 
 
 def refuse_unsupported(body: ChatCompletionRequest) -> None:
@@ -67,6 +116,13 @@ def to_usage(usage: Usage) -> UsageBody:
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         prompt_tokens_details=PromptTokensDetails(cached_tokens=usage.cached_tokens),
         completion_tokens_details=CompletionTokensDetails(reasoning_tokens=usage.reasoning_tokens),
+        trimmed=None
+        if usage.trimmed is None
+        else TrimmedBody(
+            turns=usage.trimmed.turns,
+            tokens=usage.trimmed.tokens,
+            tokens_is_minimum=usage.trimmed.tokens_is_minimum,
+        ),
     )
 
 
@@ -81,7 +137,11 @@ def _max_tokens(body: ChatCompletionRequest) -> int | None:
 
 def _message(message: RequestMessage, where: str) -> ChatMessage:
     is_assistant = message.role == "assistant"
-    if message.content is None and not (is_assistant and (message.tool_calls or message.refusal)):
+    thought = next(_thoughts(message), None)
+    # A turn that ended in its thought has no content.
+    if message.content is None and not (
+        is_assistant and (message.tool_calls or message.refusal or thought is not None)
+    ):
         raise InvalidRequest(f"The content of {where} is missing.", param=f"{where}.content")
     if message.tool_calls and not is_assistant:
         raise InvalidRequest(f"{where} has tool calls but is not the assistant's.", param=f"{where}.tool_calls")
@@ -89,8 +149,8 @@ def _message(message: RequestMessage, where: str) -> ChatMessage:
         raise InvalidRequest(f"{where} does not say which call it answers.", param=f"{where}.tool_call_id")
     return ChatMessage(
         role=message.role,
-        content=_text(message.content, f"{where}.content") or message.refusal or "",
-        reasoning=message.reasoning_content or message.reasoning,
+        content=_text(message.content, f"{where}.content", has_thoughts=is_assistant) or message.refusal or "",
+        reasoning=thought,
         tool_calls=_tool_calls(message),
         tool_call_id=message.tool_call_id,
         name=message.name,
@@ -105,11 +165,28 @@ def _tool_calls(message: RequestMessage) -> tuple[ToolCall, ...] | None:
     )
 
 
-def _text(content: str | list[ContentPart] | None, where: str) -> str:
+def _thoughts(message: RequestMessage) -> Iterator[str]:
+    """The thoughts that a message brings along outside of its text, the most usual form first.
+
+    One whose text lies deeper, as in OpenRouter's and LiteLLM's lists, is there but not read: no template takes it.
+    """
+    for name in THOUGHT_FIELDS:
+        value = getattr(message, name)
+        if value:
+            yield value if isinstance(value, str) else ""
+    for part in message.content if isinstance(message.content, list) and message.role == "assistant" else ():
+        if part.type in THOUGHT_PARTS:
+            texts = (part.text, *((part.model_extra or {}).get(name) for name in ("thinking", "reasoning")))
+            yield next((text for text in texts if isinstance(text, str)), "")
+
+
+def _text(content: str | list[ContentPart] | None, where: str, *, has_thoughts: bool) -> str:
     if content is None or isinstance(content, str):
         return content or ""
     texts = []
     for index, part in enumerate(content):
+        if has_thoughts and part.type in THOUGHT_PARTS:
+            continue
         if part.type != "text":
             raise UnsupportedParameter(f"{where}[{index}]", detail=f": the model reads text, not '{part.type[:40]}'")
         if part.text is None:

@@ -9,14 +9,16 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 import msgspec
 import structlog
 
 from appliance.engine.base import EngineInfo, EngineStats, ProgressCallback
 from appliance.engine.llamacpp import messages as wire
+from appliance.engine.llamacpp.load_log import measured_bytes
 from appliance.engine.llamacpp.sequence import BATCH, INTERACTIVE
-from appliance.engine.process import SupervisedProcess, describe_exit, engine_environment
+from appliance.engine.process import LOG_LINES, SupervisedProcess, describe_exit, engine_environment
 from appliance.engine.request import (
     Finished,
     FinishReason,
@@ -94,6 +96,8 @@ class LlamaCppEngine:
             except _WorkerCrashed as second:
                 raise second.failure() from None
             self.config = plain
+        lines = self._process.log_tail(LOG_LINES) if self._process is not None else ()
+        measured = await asyncio.to_thread(measured_bytes, Path(self.config.model_path), lines)
         return EngineInfo(
             engine="llama.cpp",
             build=ready.build,
@@ -103,6 +107,7 @@ class LlamaCppEngine:
             vocabulary_size=ready.vocabulary_size,
             longest_token_bytes=ready.longest_token_bytes,
             model_bytes=ready.model_bytes,
+            measured_bytes=measured,
         )
 
     async def _start_once(self, config: wire.WorkerConfig, timeout_s: float) -> wire.Ready:

@@ -17,6 +17,9 @@ from appliance.engine.llamacpp.sequence import Sequence
 QUANTUM = 512
 """Tokens that an owner may be given per turn."""
 
+LARGEST_DEBT = 16 * QUANTUM
+"""What is remembered at most of what an owner got who is not waiting any more."""
+
 
 @dataclass(slots=True)
 class _Owner:
@@ -94,8 +97,7 @@ class FairQueue:
             owner.deficit -= tokens
         elif any(self._turns.values()):
             # Remembered only while somebody else waits: with nobody to be fair to there are no debts.
-            key = (sequence.priority, sequence.owner)
-            self._debts[key] = self._debts.get(key, 0) + tokens
+            self._remember(sequence.priority, sequence.owner, tokens)
 
     def _drop_if_done(self, priority: int, name: str | None) -> None:
         owner = self._owners[priority][name]
@@ -106,7 +108,10 @@ class FairQueue:
         if not any(self._turns.values()):
             self._debts.clear()
         elif owner.deficit < 0:
-            self._debts[priority, name] = -owner.deficit
+            self._remember(priority, name, -owner.deficit)
+
+    def _remember(self, priority: int, name: str | None, tokens: int) -> None:
+        self._debts[priority, name] = min(self._debts.get((priority, name), 0) + tokens, LARGEST_DEBT)
 
     @staticmethod
     def _skip_rounds(owners: dict[str | None, _Owner]) -> None:

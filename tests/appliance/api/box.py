@@ -66,6 +66,7 @@ class Box:
     """The parts of a running box that tests look at or steer."""
 
     app: ASGIApp
+    models: dict[str, ServedModel]
     engine: FakeEngine
     manager: Manager
     admission: Admission
@@ -130,4 +131,4 @@ def make_box(folder: Path) -> Box:
         )
     )
     secret = keys.create("tester").secret
-    return Box(app, engine, manager, admission, keys, secret, database, made, monitor, machine)
+    return Box(app, models, engine, manager, admission, keys, secret, database, made, monitor, machine)

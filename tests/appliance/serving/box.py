@@ -20,8 +20,9 @@ from appliance.serving.types import (
     ChatRequest,
     ContentDelta,
     ReasoningDelta,
+    SamplingPolicy,
 )
-from tests.appliance.serving.samples import NO_TEMPLATE, R1, R1_OLD, SMOL, user
+from tests.appliance.serving.samples import NO_TEMPLATE, R1, R1_0528, R1_OLD, SMOL, user
 from tests.fakes.engine import FAKE_INFO, FakeEngine, FakeEngineSource, Script
 
 R1_REPLY = ("Let", " me", " see", "\n</", "think", ">", "\n\n", "Paris", ".")
@@ -38,12 +39,13 @@ class Box:
         info: EngineInfo = FAKE_INFO,
         max_waiting: int = 8,
         model_id: str | None = None,
+        sampling_policy: SamplingPolicy = SamplingPolicy.CLAMP,
     ) -> None:
         self.engine = FakeEngine(reply, info=info, hold_after=hold_after, cached_tokens=3)
         self.source = FakeEngineSource(self.engine, info=info, model_id=model_id)
         self.admission = Admission(seats=1, max_waiting=max_waiting)
-        self.models = {model.id: model for model in (R1, R1_OLD, SMOL, NO_TEMPLATE)}
-        self.chat = ChatService(self.models, self.source, self.admission)
+        self.models = {model.id: model for model in (R1, R1_OLD, R1_0528, SMOL, NO_TEMPLATE)}
+        self.chat = ChatService(self.models, self.source, self.admission, sampling_policy=sampling_policy)
         self._opened = 0
 
     def request(self, *messages: ChatMessage, model: str = R1.id, **fields: object) -> ChatRequest:

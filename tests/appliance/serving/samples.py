@@ -35,6 +35,7 @@ def served(model_id: str, template: str | None, tokens: frozenset[str], bos: str
 
 R1 = served("r1-distill-qwen-7b", template_text("r1_distill_qwen"), R1_TOKENS, BOS, EOS)
 R1_OLD = served("r1-distill-qwen-7b-old", template_text("r1_distill_qwen_old"), R1_TOKENS, BOS, EOS)
+R1_0528 = served("r1-0528-qwen3-8b", template_text("r1_0528"), R1_TOKENS, BOS, EOS)
 SMOL = served("smollm2-135m", template_text("smollm2"), SMOL_TOKENS, "<|im_start|>", "<|im_end|>")
 NO_TEMPLATE = replace(SMOL, id="base-model", chat_template=None)
 

@@ -27,10 +27,24 @@ from appliance.serving.types import (
     ChatFinished,
     ChatMessage,
     SamplingOverrides,
+    SamplingPolicy,
     Usage,
 )
 from tests.appliance.serving.box import Box, content, ending, thought
-from tests.appliance.serving.samples import ASSISTANT, BOS, EOS, NO_TEMPLATE, R1, R1_OLD, SMOL, USER, assistant, user
+from tests.appliance.serving.samples import (
+    ASSISTANT,
+    BOS,
+    EOS,
+    NO_TEMPLATE,
+    R1,
+    R1_0528,
+    R1_OLD,
+    SMOL,
+    USER,
+    assistant,
+    system,
+    user,
+)
 from tests.fakes.engine import FAKE_INFO, FakeEngine
 
 # -- answers --------------------------------------------------------------------------------------------------------
@@ -56,9 +70,22 @@ async def test_an_answer_of_r1() -> None:
 
 async def test_an_answer_of_an_r1_that_opens_its_thought_itself() -> None:
     box = Box(("<think>", "\nhm", "</think>", "\n\nyes"))
-    events = await box.answer(model=R1_OLD.id)
+    events = await box.answer(model=R1_0528.id)
+    assert box.engine.prompts == [f"{BOS}{USER}Hi{ASSISTANT}"]
     assert (thought(events), content(events)) == ("hm", "yes")
     assert ending(events).usage.reasoning_tokens == 3
+
+
+@pytest.mark.parametrize("reply", [("hm", "</think>", "\n\nyes"), ("<think>", "\nhm", "</think>", "\n\nyes")])
+async def test_the_thought_of_an_old_template_is_opened_once(reply: tuple[str, ...]) -> None:
+    box = Box(reply)
+    async with await box.open(model=R1_OLD.id) as stream:
+        assert stream.changes == ("think=opened",)
+        events = [event async for event in stream]
+    assert box.engine.prompts == [f"{BOS}{USER}Hi{ASSISTANT}<think>\n"]
+    ((segments, _),) = box.engine.tokenized
+    assert len(segments) == 1, "the tokens are those of a template that writes it itself"
+    assert (thought(events), content(events)) == ("hm", "yes")
 
 
 async def test_an_answer_of_a_plain_model_is_passed_on_as_it_is() -> None:
@@ -70,10 +97,35 @@ async def test_an_answer_of_a_plain_model_is_passed_on_as_it_is() -> None:
 
 async def test_what_the_client_sets_goes_to_the_engine() -> None:
     box = Box()
-    await box.answer(max_tokens=5, sampling=SamplingOverrides(temperature=0.0, seed=7))
+    await box.answer(max_tokens=5, sampling=SamplingOverrides(temperature=0.55, top_p=0.9, seed=7))
     (request,) = box.engine.requests
     assert request.max_tokens == 5
-    assert request.sampling == SamplingParams(temperature=0.0, seed=7)
+    assert request.sampling == SamplingParams(temperature=0.55, top_p=0.9, seed=7)
+
+
+@pytest.mark.parametrize("boxes", SamplingPolicy)
+@pytest.mark.parametrize("requests", [None, *SamplingPolicy])
+async def test_the_policy_of_the_request_goes_before_that_of_the_box(
+    boxes: SamplingPolicy, requests: SamplingPolicy | None
+) -> None:
+    box = Box(sampling_policy=boxes)
+    sampling = SamplingOverrides(temperature=1.2)
+    async with await box.open(sampling=sampling, sampling_policy=requests) as stream:
+        clamps = (requests or boxes) is SamplingPolicy.CLAMP
+        assert stream.changes == (("temperature=1.2->0.7",) if clamps else ())
+        assert [event async for event in stream]
+    (request,) = box.engine.requests
+    assert request.sampling.temperature == (0.7 if clamps else 1.2)
+
+
+async def test_the_stream_tells_all_that_was_changed() -> None:
+    box = Box()
+    messages = (system("Be brief."), user("a"), assistant("<think>t</think>b"), assistant("c", "t"), user("d"))
+    async with await box.open(*messages, model=R1_OLD.id, sampling=SamplingOverrides(temperature=0)) as stream:
+        assert stream.changes == ("temperature=0->0.5", "history-reasoning=stripped:2", "system=folded", "think=opened")
+        assert stream.trimmed is None
+    async with await box.open(user("a"), assistant("b"), user("c")) as stream:
+        assert stream.changes == ()
 
 
 async def test_earlier_thoughts_do_not_go_back_into_the_prompt() -> None:
@@ -123,7 +175,7 @@ async def test_templates_are_compiled_once_and_anew_when_they_change(monkeypatch
         compiled.append(source)
         return ChatTemplate(source, **fields)
 
-    monkeypatch.setattr("appliance.serving.chat.ChatTemplate", counting)
+    monkeypatch.setattr("appliance.serving.prompt.ChatTemplate", counting)
     box = Box()
     await box.answer()
     await box.answer()
@@ -163,7 +215,7 @@ async def test_half_a_stop_string_at_the_end_is_text() -> None:
 
 async def test_a_stop_string_in_text_held_back_to_the_end() -> None:
     box = Box(("<thi",))
-    events = await box.answer(model=R1_OLD.id, stop=("th",))
+    events = await box.answer(model=R1_0528.id, stop=("th",))
     assert content(events) == "<"
     assert ending(events).stop_string == "th"
 
@@ -215,7 +267,7 @@ async def test_refused_before_the_engine_hears_of_it(
 
 async def test_unknown_model_says_what_there_is() -> None:
     box = Box()
-    with pytest.raises(ModelNotFound, match="r1-distill-qwen-7b, r1-distill-qwen-7b-old, smollm2-135m"):
+    with pytest.raises(ModelNotFound, match="r1-0528-qwen3-8b, r1-distill-qwen-7b, r1-distill-qwen-7b-old, smollm2"):
         await box.open(model="gpt-4")
     box.models.clear()
     with pytest.raises(ModelNotFound, match="Served now: none"):

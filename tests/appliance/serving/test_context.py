@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import ContextLengthExceeded, InvalidRequest
-from appliance.serving.context import answer_tokens, fewest_tokens, refuse_if_surely_too_long, reserved_tokens
+from appliance.serving.context import (
+    answer_tokens,
+    fewest_tokens,
+    refuse_if_surely_too_long,
+    reserved_tokens,
+    room_wanted,
+)
 
 
 @pytest.mark.parametrize(
@@ -76,3 +82,31 @@ def test_what_may_fit_is_left_to_the_tokenizer() -> None:
 
 def test_a_short_prompt_with_a_long_answer_is_left_to_the_exact_count() -> None:
     refuse_if_surely_too_long(["x"], max_tokens=101, context_tokens=100, longest_token_bytes=4)
+
+
+@pytest.mark.parametrize(
+    ("prompt_tokens", "fields", "end"),
+    [
+        (18_204, {}, "Shorten it by 5,916 tokens."),
+        (14_204, {}, "Shorten it by 1,916 tokens or lower max_tokens."),
+        (18_204, {"can_trim": True}, "Shorten it by 5,916 tokens or set trim='turns'."),
+        (14_204, {"can_trim": True}, "Shorten it by 1,916 tokens, lower max_tokens, or set trim='turns'."),
+    ],
+)
+def test_a_refusal_says_what_helps(prompt_tokens: int, fields: dict[str, bool], end: str) -> None:
+    error = ContextLengthExceeded(prompt_tokens=prompt_tokens, reserved_tokens=4096, context_tokens=16_384, **fields)
+    assert error.message == (
+        f"The conversation has {prompt_tokens:,} tokens and 4,096 are reserved for the answer; a seat of this model "
+        f"holds 16,384. {end}"
+    )
+
+
+@pytest.mark.parametrize(("turns", "said"), [(1, "its oldest turn"), (1200, "its 1,200 oldest turns")])
+def test_a_refusal_says_what_was_left_out_in_vain(turns: int, said: str) -> None:
+    error = ContextLengthExceeded(prompt_tokens=200, reserved_tokens=1, context_tokens=100, without_turns=turns)
+    assert f"has 200 tokens even without {said} and 1 are" in error.message
+
+
+def test_trimming_leaves_room_to_think() -> None:
+    assert room_wanted(None, context_tokens=16_384) == 4096
+    assert room_wanted(7, context_tokens=16_384) == 7

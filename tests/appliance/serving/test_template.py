@@ -17,6 +17,7 @@ from tests.appliance.serving.samples import (
     BOS,
     EOS,
     R1,
+    R1_0528,
     R1_OLD,
     SMOL,
     USER,
@@ -64,8 +65,22 @@ def test_r1_three_turns_with_reasoning_in_the_history() -> None:
     )
 
 
-def test_r1_system_prompt() -> None:
-    assert rendered(R1, system("Be brief."), user("Hi")) == f"{BOS}Be brief.{USER}Hi{ASSISTANT}<think>\n"
+def test_r1_has_its_system_prompt_in_the_users_turn() -> None:
+    folded = f"{BOS}{USER}[instructions begin]\nBe brief.\n[instructions end]\n\nHi{ASSISTANT}<think>\n"
+    assert rendered(R1, system("Be brief."), user("Hi")) == folded
+
+
+def test_r1_0528_keeps_its_system_prompt_and_opens_no_thought() -> None:
+    assert rendered(R1_0528, system("Be brief."), user("Hi")) == f"{BOS}Be brief.{USER}Hi{ASSISTANT}"
+    assert not compiled(R1_0528).render([user("Hi")]).opens_reasoning
+
+
+def test_r1_0528_three_turns_with_reasoning_in_the_history() -> None:
+    assert rendered(R1_0528, *THREE_TURNS) == (
+        f"{BOS}{USER}What is the capital of France?{ASSISTANT}Paris.{EOS}"
+        f"{USER}And of Italy?{ASSISTANT}Rome.{EOS}"
+        f"{USER}And of Spain?{ASSISTANT}"
+    )
 
 
 def test_r1_tool_round() -> None:

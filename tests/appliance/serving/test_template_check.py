@@ -26,8 +26,10 @@ TOOLS = TURNS.replace(
 )
 
 
-def check(source: str, *, bos: str | None = BOS, tokens: frozenset[str] = R1_TOKENS) -> TemplateFindings:
-    return check_template(source, control_tokens=tokens, bos_token=bos, eos_token=EOS, name="DeepSeek-R1-Distill-X")
+def check(
+    source: str, *, bos: str | None = BOS, tokens: frozenset[str] = R1_TOKENS, name: str = "DeepSeek-R1-Distill-X"
+) -> TemplateFindings:
+    return check_template(source, control_tokens=tokens, bos_token=bos, eos_token=EOS, name=name)
 
 
 def of(model: ServedModel) -> TemplateFindings:
@@ -67,16 +69,9 @@ def test_the_template_of_january_2025_does_not_open_the_thought() -> None:
         ("{{ bos_token }}\n" + TURNS, "twice"),
         (TURNS.replace("{{ eos_token }}", "{{ eos_token }}{{ bos_token }}") + "{{ bos_token }}<think>", "twice"),
         (TURNS.replace("<think>\n", ""), "<think>"),
-        (TURNS.replace("'system'", "'nobody'"), "loses part of the conversation when there is a sys"),
         (TURNS + "{{ messages[0].content }}", "repeats part"),
         (TURNS.replace("in messages", "in messages[-1:]"), "loses part"),
         (TURNS.replace("in messages", "in messages | reverse"), "changes the order"),
-        (
-            TURNS.replace(
-                "{% for", "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}{% for"
-            ),
-            "refuses a system prompt",
-        ),
         ("{% if messages | length > 3 %}{{ 1 / 0 }}{% endif %}" + TURNS, "refuses a conversation of three turns"),
         (TURNS + "{% if messages[-1].role == 'tool' %}{{ raise_exception('x') }}{% endif %}", "first round of tool"),
         (
@@ -90,6 +85,24 @@ def test_what_r1_does_not_want_is_said(source: str, said: str) -> None:
     findings = check(source)
     assert findings.refusal is None
     assert any(said in warning for warning in findings.warnings), findings.warnings
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        (TURNS.replace("'system'", "'nobody'"), "loses part of the conversation when there is a sys"),
+        (
+            TURNS.replace(
+                "{% for", "{% if messages[0].role == 'system' %}{{ raise_exception('no') }}{% endif %}{% for"
+            ),
+            "refuses a system prompt",
+        ),
+    ],
+)
+def test_a_lost_system_prompt_is_said_where_the_box_does_not_fold_it_away(source: str, said: str) -> None:
+    findings = check(source, name="DeepSeek-R1-0528-X")
+    assert any(said in warning for warning in findings.warnings), findings.warnings
+    assert check(source) == TemplateFindings()
     assert all(warning.endswith(".") for warning in findings.warnings)
 
 

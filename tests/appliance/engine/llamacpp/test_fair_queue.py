@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engine.llamacpp.fair_queue import QUANTUM, FairQueue
+from appliance.engine.llamacpp.fair_queue import LARGEST_DEBT, QUANTUM, FairQueue
 from appliance.engine.llamacpp.sequence import BATCH, INTERACTIVE, Sequence
 
 
@@ -57,6 +57,15 @@ def test_a_long_answer_is_charged_when_it_has_come() -> None:
     subject.charge(sequence("a0", "a"), 5 * QUANTUM)
     subject.add(sequence("a1", "a"))
     assert order(subject) == ["b0", "b1", "b2", "a1"]
+
+
+def test_an_old_debt_has_an_end() -> None:
+    others = [sequence(f"o{n}", "other", QUANTUM) for n in range(40)]
+    subject = queue(*others)
+    subject.charge(sequence("a0", "a"), 1000 * QUANTUM)
+    subject.add(sequence("a1", "a"))
+    position = order(subject).index("a1")
+    assert LARGEST_DEBT // QUANTUM <= position <= LARGEST_DEBT // QUANTUM + 2
 
 
 def test_debts_are_forgotten_when_nobody_waits() -> None:

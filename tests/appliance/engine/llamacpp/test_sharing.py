@@ -287,4 +287,4 @@ class Everything(RuleBasedStateMachine):
 
 
 TestEverything = Everything.TestCase
-TestEverything.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestEverything.settings = settings(max_examples=120, stateful_step_count=40, deadline=None)

@@ -1,0 +1,162 @@
+"""From a conversation to the tokens of its prompt, counted against the seat; trimmed by whole turns when asked to."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from appliance.engine.base import Engine, EngineInfo
+from appliance.errors import ContextLengthExceeded
+from appliance.serving.context import answer_tokens, refuse_if_surely_too_long, room_wanted
+from appliance.serving.errors import ChatTemplateMissing
+from appliance.serving.history import turns_to_drop, without_oldest
+from appliance.serving.profile import open_thought, prepared_history
+from appliance.serving.template import ChatTemplate, RenderedPrompt
+from appliance.serving.types import ChatMessage, ChatRequest, ServedModel, Trimmed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CountedPrompt:
+    """A prompt that fits. ``changes`` as in ``serving.profile``; ``max_tokens`` is what the answer may take."""
+
+    tokens: tuple[int, ...]
+    max_tokens: int
+    opens_reasoning: bool
+    changes: tuple[str, ...] = ()
+    trimmed: Trimmed | None = None
+
+
+class PromptMaker:
+    """Renders and counts prompts. Keeps one compiled template per model."""
+
+    def __init__(self) -> None:
+        self._templates: dict[str, ChatTemplate] = {}
+
+    async def fitting(
+        self, model: ServedModel, request: ChatRequest, engine: Engine, info: EngineInfo
+    ) -> CountedPrompt:
+        """The prompt of the whole conversation, or, if the request allows it, without as many of its oldest turns as
+        it takes to leave ``room_wanted`` for the answer.
+
+        Raises ContextLengthExceeded, with the numbers of the whole conversation, or of what trimming cannot drop;
+        also ChatTemplateMissing, ChatTemplateUnusable, InvalidRequest, EngineLost.
+        """
+
+        async def count(turns: int) -> CountedPrompt:
+            return await self._count(model, request, engine, info, without_turns=turns)
+
+        if not request.trim_turns:
+            return await count(0)
+        try:
+            whole: CountedPrompt | ContextLengthExceeded = await count(0)
+        except ContextLengthExceeded as too_long:
+            whole = too_long
+        room = room_wanted(request.max_tokens, context_tokens=info.context_tokens)
+        most = turns_to_drop(request.messages)
+        if isinstance(whole, CountedPrompt) and (most == 0 or len(whole.tokens) + room <= info.context_tokens):
+            return whole
+        if isinstance(whole, ContextLengthExceeded) and most == 0:
+            raise whole
+        turns, prompt = await _fewest_turns(count, most, info.context_tokens - room)
+        return replace(prompt, trimmed=_trimmed(whole, prompt, turns))
+
+    async def _count(
+        self, model: ServedModel, request: ChatRequest, engine: Engine, info: EngineInfo, *, without_turns: int
+    ) -> CountedPrompt:
+        messages = without_oldest(request.messages, without_turns) if without_turns else request.messages
+        can_trim = not request.trim_turns and turns_to_drop(request.messages) > 0
+        prompt, changes = await asyncio.to_thread(
+            self._prompt, model, messages, info, request.max_tokens, can_trim, without_turns
+        )
+        tokens = await engine.tokenize(prompt.segments, add_bos=prompt.add_bos)
+        max_tokens = answer_tokens(
+            prompt_tokens=len(tokens),
+            max_tokens=request.max_tokens,
+            profile_tokens=model.profile.answer_tokens,
+            context_tokens=info.context_tokens,
+            can_trim=can_trim,
+            without_turns=without_turns,
+        )
+        return CountedPrompt(
+            tokens=tuple(tokens), max_tokens=max_tokens, opens_reasoning=prompt.opens_reasoning, changes=changes
+        )
+
+    def _prompt(
+        self,
+        model: ServedModel,
+        messages: Sequence[ChatMessage],
+        info: EngineInfo,
+        max_tokens: int | None,
+        can_trim: bool,
+        without_turns: int,
+    ) -> tuple[RenderedPrompt, tuple[str, ...]]:
+        """Runs in a worker thread: a template is the model file's code, and a prompt may have megabytes."""
+        template = self._template(model)
+        history = prepared_history(model.profile, messages)
+
+        def refuse(texts: list[str]) -> None:
+            refuse_if_surely_too_long(
+                texts,
+                max_tokens=max_tokens,
+                context_tokens=info.context_tokens,
+                longest_token_bytes=info.longest_token_bytes,
+                can_trim=can_trim,
+                without_turns=without_turns,
+            )
+
+        size = sum(len(message.content) for message in history.messages)
+        if size >= info.context_tokens * info.longest_token_bytes:
+            # Too long unless the template leaves most of it out. Only rendering says so for sure, and without the
+            # search for forged control tokens that takes milliseconds.
+            refuse([template.render_unfenced(history.messages)])
+        prompt, changes = open_thought(model.profile, template.render(history.messages))
+        refuse([segment.text for segment in prompt.segments])
+        return prompt, history.changes + changes
+
+    def _template(self, model: ServedModel) -> ChatTemplate:
+        if not model.chat_template:
+            raise ChatTemplateMissing(model=model.id)
+        template = self._templates.get(model.id)
+        if template is None or template.source != model.chat_template:
+            template = ChatTemplate(
+                model.chat_template,
+                control_tokens=model.control_tokens,
+                bos_token=model.bos_token,
+                eos_token=model.eos_token,
+            )
+            self._templates[model.id] = template
+        return template
+
+
+async def _fewest_turns(
+    count: Callable[[int], Awaitable[CountedPrompt]], most: int, most_tokens: int
+) -> tuple[int, CountedPrompt]:
+    """The smallest number of dropped turns, 1 to ``most``, that leaves at most ``most_tokens``, and its prompt.
+
+    Where none does, all of them are dropped, which has to do if it fits with less room. By halves: a client may send
+    thousands of turns, and each try renders and counts. Raises ContextLengthExceeded when nothing fits.
+    """
+    low, high = 1, most
+    found: tuple[int, CountedPrompt] | None = None
+    while low < high or found is None:
+        turns = (low + high) // 2 if low < high else high
+        try:
+            prompt = await count(turns)
+        except ContextLengthExceeded:
+            if turns == most:
+                raise
+            low = turns + 1
+            continue
+        if len(prompt.tokens) <= most_tokens or turns == most:
+            found, high = (turns, prompt), turns
+        else:
+            low = turns + 1
+    return found
+
+
+def _trimmed(whole: CountedPrompt | ContextLengthExceeded, prompt: CountedPrompt, turns: int) -> Trimmed:
+    if isinstance(whole, CountedPrompt):
+        return Trimmed(turns, len(whole.tokens) - len(prompt.tokens))
+    before = int(whole.details["prompt_tokens"])
+    return Trimmed(turns, max(before - len(prompt.tokens), 0), tokens_is_minimum=bool(whole.details["is_minimum"]))

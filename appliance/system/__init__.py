@@ -1,0 +1,1 @@
+"""What ties the daemon to the system it runs on. It imports nothing of ours."""
