@@ -1,22 +1,28 @@
 # R1 Box. A fresh clone needs python3 (3.11 or newer), python3-venv, gcc, g++ and make; everything else comes into .venv.
 # Arguments: make run ARGS="--port 9000", make test ARGS="-k scheduler", make setup LEVEL=run (without the tests' extras),
-# make lock UPGRADE=--upgrade.
+# make lock UPGRADE=--upgrade; make install DRY_RUN=1 PREFIX=/opt/r1box DESTDIR=staging; make uninstall PURGE=yes.
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 LEVEL ?= dev
 UPGRADE ?=
+PREFIX ?= /opt/r1box
+DESTDIR ?=
+DRY_RUN ?=
+PURGE ?=
 
 BIN := $(VENV)/bin
 BOOTSTRAP := $(PYTHON) -m installer.bootstrap --venv $(VENV)
+# -B: root leaves no compiled files in this tree.
+SYSTEM = $(PYTHON) -B -m installer.system $(1) --prefix "$(PREFIX)" --destdir "$(DESTDIR)" $(if $(filter-out 0 no,$(DRY_RUN)),--dry-run)
 CODE := appliance drivers models tui installer tests
 # A cache of its own: behind a mirror that sends no cache headers, asking again would cost the compiled llama.cpp.
 COMPILE := UV_CACHE_DIR=$(VENV)/lock-cache $(BIN)/uv pip compile --quiet $(UPGRADE) --generate-hashes --no-annotate --no-emit-index-url \
 	--no-emit-find-links --python-version 3.11 --universal --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-page lint format bench lock clean
+.PHONY: help run setup test test-page lint format bench lock install uninstall clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +73,12 @@ lock:  ## pin requirements/*.txt anew from pyproject.toml and requirements/*.in
 	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
 	@rm -rf $(VENV)/lock-cache
 	$(COMPILE) requirements/page.in -o requirements/page.txt
+
+install:  ## R1 Box as a service of this Debian or Ubuntu server; needs root; DRY_RUN=1 only tells
+	@$(call SYSTEM,install)
+
+uninstall:  ## take the service away again; data and settings stay, unless PURGE=yes
+	@$(call SYSTEM,uninstall) --purge "$(PURGE)"
 
 clean:  ## remove the environment, caches and built packages; uv's cache of built wheels stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist

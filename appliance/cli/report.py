@@ -133,11 +133,19 @@ def _url(host: str, port: int) -> str:
 
 
 def _reachable(host: str) -> str:
-    """The address to tell people: for "every network" that of the first interface that is up and not loopback."""
+    """The address to tell people: for "every network" that of the first interface that is up and not loopback.
+
+    A sandbox may forbid to ask for interfaces (systemd's RestrictAddressFamilies without AF_NETLINK): a line for people
+    is no reason not to serve.
+    """
     if host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
         return host
-    up = {name for name, stats in psutil.net_if_stats().items() if stats.isup and name != "lo"}
-    for name, addresses in psutil.net_if_addrs().items():
+    try:
+        up = {name for name, stats in psutil.net_if_stats().items() if stats.isup and name != "lo"}
+        interfaces = psutil.net_if_addrs()
+    except OSError:
+        return "127.0.0.1"
+    for name, addresses in interfaces.items():
         for entry in addresses:
             if name in up and entry.family.name == "AF_INET":
                 return str(entry.address)

@@ -52,31 +52,36 @@ class Setup:
     jobs: int
     progress: Progress
     log: BinaryIO
+    as_wheel: bool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python3 -m installer.bootstrap", description="Make this tree's environment.")
     parser.add_argument("level", choices=stamp.LEVELS, help="run: what the daemon needs; dev: the tests' tools as well")
     parser.add_argument("--venv", type=Path, help="the environment's folder (default: .venv beside pyproject.toml)")
+    parser.add_argument(
+        "--wheel", action="store_true", help="put the project in as a package that needs no source tree"
+    )
     parser.add_argument("--force", action="store_true", help="go through all steps even if nothing has changed")
     options = parser.parse_args(arguments)
     root = Path(__file__).resolve().parents[2]
     tree = steps.Tree(root, (options.venv or root / ".venv").absolute())
     found = stamp.read(tree.venv)
     try:
-        wanted = _wanted(tree, options.level)
+        wanted = wanted_stamp(tree, options.level, options.wheel)
     except OSError as error:
         return _say(f"{error.filename} cannot be read: {error.strerror}. Is this clone complete? git status", 2)
-    if not options.force and found is not None and found.covers(wanted) and _usable(tree):
+    if not options.force and is_made(tree, wanted):
         return 0
     if found is not None and found.level == "dev":
-        wanted = _wanted(tree, "dev")  # who once asked for the tests' tools keeps them
+        wanted = dataclasses.replace(wanted, level="dev")  # who once asked for the tests' tools keeps them
     if problems := _machine_problems(tree):
         return _say(problems, 2)
-    return _set_up(tree, wanted, found)
+    return _set_up(tree, wanted, found, options.wheel)
 
 
-def _wanted(tree: steps.Tree, level: str) -> stamp.Stamp:
+def wanted_stamp(tree: steps.Tree, level: str, as_wheel: bool) -> stamp.Stamp:
+    """The stamp of a finished environment of this tree. Raises OSError when a file of the tree cannot be read."""
     features = checks.processor_features()
     return stamp.Stamp(
         form=stamp.FORM,
@@ -84,8 +89,14 @@ def _wanted(tree: steps.Tree, level: str) -> stamp.Stamp:
         requirements=stamp.fingerprint(tree.pinned_files()),
         build=steps.build_key(compilers.with_safe_flags(os.environ, features), features),
         python=platform.python_version(),
-        root=str(tree.root),
+        root=f"wheel {stamp.contents(tree.root, tree.project_files())}" if as_wheel else str(tree.root),
     )
+
+
+def is_made(tree: steps.Tree, wanted: stamp.Stamp) -> bool:
+    """Whether the environment is there, finished, and covers what is wanted."""
+    found = stamp.read(tree.venv)
+    return found is not None and found.covers(wanted) and _usable(tree)
 
 
 def _usable(tree: steps.Tree) -> bool:
@@ -94,7 +105,8 @@ def _usable(tree: steps.Tree) -> bool:
 
 def _machine_problems(tree: steps.Tree) -> str | None:
     problems = checks.missing_tools(os.environ)
-    if not tree.venv.exists() and (full := checks.disk_problem(tree.root)):
+    place = next(folder for folder in tree.venv.parents if folder.is_dir())
+    if not tree.venv.exists() and (full := checks.disk_problem(place)):
         problems.append(full)
     if not problems:
         return None
@@ -104,7 +116,7 @@ def _machine_problems(tree: steps.Tree) -> str | None:
     return "\n".join(lines)
 
 
-def _set_up(tree: steps.Tree, wanted: stamp.Stamp, found: stamp.Stamp | None) -> int:
+def _set_up(tree: steps.Tree, wanted: stamp.Stamp, found: stamp.Stamp | None, as_wheel: bool) -> int:
     interactive = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     progress = Progress(sys.stdout, interactive, _STEPS)
     log_path = tree.venv / "setup.log"
@@ -116,8 +128,11 @@ def _set_up(tree: steps.Tree, wanted: stamp.Stamp, found: stamp.Stamp | None) ->
             cores = len(os.sched_getaffinity(0))
             jobs = checks.build_jobs(cores, checks.available_memory_bytes())
             environ = _environment(compilers.with_safe_flags(os.environ, checks.processor_features()), jobs)
+            if as_wheel:
+                # The service may not write beside the modules, so nobody would compile them later.
+                environ.setdefault("UV_COMPILE_BYTECODE", "1")
             print(f"Setting up R1 Box in {tree.venv} (log: {log_path})", flush=True)
-            _steps(Setup(tree, wanted, found, environ, jobs, progress, log))
+            _steps(Setup(tree, wanted, found, environ, jobs, progress, log, as_wheel))
         stamp.write(tree.venv, wanted)
     except child.Failed as error:
         progress.end("failed")
@@ -155,7 +170,7 @@ def _steps(setup: Setup) -> None:
     progress.end()
 
     progress.begin("R1 Box itself")
-    _child(with_index, steps.install_project(tree, settings.flags), _STEP_TIMEOUT_S)
+    _child(with_index, steps.install_project(tree, settings.flags, setup.as_wheel), _STEP_TIMEOUT_S)
     progress.end()
 
     progress.begin("check: llama.cpp loads")

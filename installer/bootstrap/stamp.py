@@ -24,7 +24,8 @@ _NAME = "r1box-setup.json"
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """`level`: "run" or "dev". `requirements`: hash of the pinned files. `build`: key of the native build's
-    settings. `python`: the interpreter's version. `root`: the source tree that is installed in place."""
+    settings. `python`: the interpreter's version. `root`: the source tree that is installed in place, or "wheel" and a
+    hash of its contents."""
 
     form: int
     level: str
@@ -46,6 +47,15 @@ def fingerprint(files: list[Path]) -> str:
     digest = hashlib.sha256()
     for path in files:
         digest.update(path.name.encode() + b"\0")
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def contents(root: Path, files: list[Path]) -> str:
+    """SHA-256 over paths below `root` and contents. Raises OSError when a file cannot be read."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
         digest.update(hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 

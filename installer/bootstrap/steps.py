@@ -16,6 +16,7 @@ NATIVE_PACKAGE = "llama-cpp-python"
 _BUILD_VARIABLES = ("CMAKE_ARGS", "CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "CUDACXX", "CUDAARCHS", "CUDAHOSTCXX")
 """What the user may set to shape the native build."""
 
+_PACKAGES = ("appliance", "drivers", "installer", "models", "tui", "systemd")
 _PREVIEW = ("--preview-features", "build-dependency-hashes")
 
 
@@ -41,6 +42,14 @@ class Tree:
         """Everything that decides what is in the environment."""
         names = ("bootstrap", "build", "demo", "dev", "run")
         return [*(self.requirements(name) for name in names), self.root / "pyproject.toml"]
+
+    def project_files(self) -> list[Path]:
+        """Everything that goes into the project's own package, in order."""
+        found = [self.root / name for name in ("pyproject.toml", "README.md", "LICENSE")]
+        for package in _PACKAGES:
+            below = (path for path in (self.root / package).rglob("*") if path.is_file())
+            found += sorted(path for path in below if "__pycache__" not in path.parts)
+        return found
 
 
 def build_key(environ: Mapping[str, str], processor_features: str) -> str:
@@ -88,8 +97,10 @@ def install_packages(tree: Tree, level: str, flags: tuple[str, ...], key: str) -
     return [*argv, *(str(tree.requirements(name)) for name in (level, "demo", "bootstrap"))]
 
 
-def install_project(tree: Tree, flags: tuple[str, ...]) -> list[str]:
-    return [*_uv_pip(tree, "install", flags), "--no-deps", "--editable", str(tree.root)]
+def install_project(tree: Tree, flags: tuple[str, ...], as_wheel: bool = False) -> list[str]:
+    """As a package it is built anew every time: its version says nothing about its contents."""
+    how = ["--reinstall-package", "r1box"] if as_wheel else ["--editable"]
+    return [*_uv_pip(tree, "install", flags), "--no-deps", *how, str(tree.root)]
 
 
 def check_native(tree: Tree) -> list[str]:

@@ -62,6 +62,41 @@ def test_the_unit_runs_without_rights() -> None:
     assert service["StateDirectory"] == "r1box"
 
 
+def test_the_unit_waits_for_word_of_the_daemon_and_watches_it() -> None:
+    from appliance.daemon import SHUTDOWN_TIMEOUT_S
+    from appliance.system.notify import STARTING_BEAT_S, STARTING_GRACE_S
+
+    service = unit()["Service"]
+    assert service["Type"] == "notify"
+    assert int(service["WatchdogSec"]) >= 2 * STARTING_BEAT_S
+    assert int(service["TimeoutStartSec"]) >= STARTING_GRACE_S >= 2 * STARTING_BEAT_S
+    assert int(service["TimeoutStopSec"]) > SHUTDOWN_TIMEOUT_S
+
+
+def test_the_unit_lets_the_daemon_list_the_machines_addresses() -> None:
+    """getifaddrs(3) of glibc asks the kernel over netlink: without it a start on 0.0.0.0 ended with EAFNOSUPPORT."""
+    assert set(unit()["Service"]["RestrictAddressFamilies"].split()) == {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}
+
+
+def test_the_units_device_patterns_are_ones_that_systemd_knows() -> None:
+    """systemd.resource-control(5): patterns work for groups of devices (char-..., block-...), never for paths."""
+    lines = (ROOT / "systemd" / "r1box.service").read_text(encoding="utf-8").splitlines()
+    devices = [line.partition("=")[2].split()[0] for line in lines if line.startswith("DeviceAllow=")]
+    assert "char-nvidia*" in devices
+    assert [device for device in devices if device.startswith("/") and set(device) & set("*?[")] == []
+    assert [device for device in devices if not device.startswith(("/dev/", "char-"))] == []
+
+
+def test_what_the_preset_enables_and_the_targets_want_is_there() -> None:
+    units = {path.name for path in (ROOT / "systemd").iterdir()}
+    preset = (ROOT / "systemd" / "r1box.preset").read_text(encoding="utf-8").splitlines()
+    enabled = {line.split()[1] for line in preset if line.startswith("enable ")}
+    assert enabled == {"r1box.service", "r1box.target"}
+    assert enabled <= units
+    assert unit()["Install"]["WantedBy"] == unit()["Unit"]["PartOf"] == "r1box.target"
+    assert set(unit()["Unit"]["Wants"].split()) - units == {"network-online.target"}
+
+
 def test_the_units_variables_are_settings() -> None:
     from appliance.settings import ENVIRONMENT_PREFIX, Settings
 

@@ -130,3 +130,24 @@ def test_the_next_step_fits_the_failure(line: str, hint: str) -> None:
     assert "uv pip sync: exit code 1" in text
     assert line in text
     assert hint in text.partition("Next: ")[2]
+
+
+def test_a_package_in_place_is_old_when_the_tree_has_changed(tmp_path: Path) -> None:
+    root = tmp_path / "src"
+    for name in ("requirements/bootstrap.txt", "requirements/build.txt", "requirements/demo.txt"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    for name in ("requirements/dev.txt", "requirements/run.txt", "pyproject.toml", "README.md", "LICENSE"):
+        (root / name).touch()
+    tree = steps.Tree(root, tmp_path / "venv")
+    (tree.venv / "bin").mkdir(parents=True)
+    for name in ("python", "r1box"):
+        (tree.venv / "bin" / name).touch()
+    wanted = program.wanted_stamp(tree, "run", as_wheel=True)
+    assert not program.is_made(tree, wanted)
+    stamp.write(tree.venv, wanted)
+    assert program.is_made(tree, program.wanted_stamp(tree, "run", as_wheel=True))
+    assert not program.is_made(tree, program.wanted_stamp(tree, "run", as_wheel=False))
+    (root / "appliance").mkdir()
+    (root / "appliance" / "new.py").touch()
+    assert not program.is_made(tree, program.wanted_stamp(tree, "run", as_wheel=True))

@@ -60,3 +60,15 @@ def test_fingerprint_follows_contents_and_names(tmp_path: Path) -> None:
     assert stamp.fingerprint([one, two]) != before
     with pytest.raises(FileNotFoundError):
         stamp.fingerprint([tmp_path / "none.txt"])
+
+
+def test_contents_follow_names_places_and_bytes(tmp_path: Path) -> None:
+    one, two = tmp_path / "a" / "x.py", tmp_path / "b" / "x.py"
+    for path in (one, two):
+        path.parent.mkdir()
+        path.write_text("1", encoding="utf-8")
+    first = stamp.contents(tmp_path, [one])
+    assert first != stamp.contents(tmp_path, [two])
+    assert first == stamp.contents(tmp_path, [one])
+    one.write_text("2", encoding="utf-8")
+    assert first != stamp.contents(tmp_path, [one])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,28 @@ def test_the_native_build_is_kept_apart_by_its_key() -> None:
 def test_the_project_is_installed_in_place_without_asking_for_its_dependencies() -> None:
     argv = steps.install_project(TREE, ())
     assert argv[-3:] == ["--no-deps", "--editable", "/src"]
+
+
+def test_as_a_package_it_is_built_anew_and_needs_no_tree() -> None:
+    argv = steps.install_project(TREE, ("--no-index",), as_wheel=True)
+    assert "--editable" not in argv
+    assert "--no-index" in argv
+    assert argv[-4:] == ["--no-deps", "--reinstall-package", "r1box", "/src"]
+
+
+def test_the_projects_files_are_what_its_package_is_made_of(tmp_path: Path) -> None:
+    for name in ("appliance/cli/a.py", "appliance/__pycache__/a.pyc", "systemd/x.service", "tests/t.py", "docs/d.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [str(path.relative_to(tmp_path)) for path in steps.Tree(tmp_path, tmp_path / "v").project_files()]
+    assert found == ["pyproject.toml", "README.md", "LICENSE", "appliance/cli/a.py", "systemd/x.service"]
+
+
+def test_every_package_of_the_project_counts_as_its_file() -> None:
+    root = Path(__file__).resolve().parents[3]
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["hatch"]["build"]
+    files = {path.relative_to(root).parts[0] for path in steps.Tree(root, root / ".venv").project_files()}
+    assert set(project["targets"]["wheel"]["packages"]) <= files
 
 
 def test_the_build_key_follows_what_shapes_the_build() -> None:
