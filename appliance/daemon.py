@@ -235,10 +235,11 @@ class Daemon:
             self._admission.resize(setup.plan.seats)
             self._served[setup.served.id] = setup.served
             info = await self._manager.load(setup.installed.id, LlamaCppFactory(setup.engine))
-            await self._remember_memory(setup, info, await self._detection)
         else:
             self._notifier.status("up, without a model")
         self._reporter.ready(setup, info, host, port)
+        if setup is not None and info is not None:
+            await self._remember_memory(setup, info, await self._detection)
 
     async def _remember_memory(self, setup: ModelSetup, info: EngineInfo, snapshot: HardwareSnapshot) -> None:
         """What the load really took corrects the next plan; that it cannot be written is no reason not to serve."""

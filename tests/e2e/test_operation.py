@@ -185,7 +185,9 @@ def test_the_python_line_that_serve_prints_works(home: Home) -> None:
     home.import_model()
     box = start_box(home, "--first-key")
     try:
-        line = next(line for line in box.output if line.startswith("  Python")).split(maxsplit=1)[1]
+        # The lines come after the moment from which clients are answered.
+        line = box.wait_until(lambda: next((line for line in box.output if line.startswith("  Python")), None))
+        line = line.split(maxsplit=1)[1]
         # A shell on purpose: a person pastes the line into one.
         result = subprocess.run(line, shell=True, capture_output=True, text=True, timeout=60, check=False)
         assert result.returncode == 0, result.stderr
