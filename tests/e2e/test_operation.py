@@ -138,14 +138,14 @@ def test_without_a_model_it_serves_and_says_what_is_missing(home: Home) -> None:
         assert httpx.get(f"{box.url}/healthz").status_code == 200
     finally:
         assert box.stop() == 0
-    assert any("without a model" in line for line in box.output)
+    assert box.wait_until(lambda: any("without a model" in line for line in box.output))
 
 
 def test_the_first_key_is_shown_once_works_and_is_in_no_log(home: Home) -> None:
     home.import_model()
     box = start_box(home, "--first-key")
     try:
-        key = next(line.split()[2] for line in box.output if "API key" in line)
+        key = box.wait_until(lambda: next((line.split()[2] for line in box.output if "API key" in line), None))
         assert key.startswith("r1b_")
         assert httpx.get(f"{box.url}/v1/models", headers={"Authorization": f"Bearer {key}"}).status_code == 200
         assert not any(key in line for line in box.errors)
