@@ -136,9 +136,9 @@ def test_without_a_model_it_serves_and_says_what_is_missing(home: Home) -> None:
         assert reply.status_code in (404, 503)
         assert (box.readyz()["ready"], box.readyz()["state"]) == (False, "stopped")
         assert httpx.get(f"{box.url}/healthz").status_code == 200
+        assert box.wait_until(lambda: any("without a model" in line for line in box.output))
     finally:
         assert box.stop() == 0
-    assert box.wait_until(lambda: any("without a model" in line for line in box.output))
 
 
 def test_the_first_key_is_shown_once_works_and_is_in_no_log(home: Home) -> None:
