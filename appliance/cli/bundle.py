@@ -14,7 +14,7 @@ from rich.markup import escape
 from appliance.cli import bundle_keys
 from appliance.cli.bundle_keys import KeyFile, PasswordFile, open_secret_key, trusted_keys
 from appliance.cli.bundle_view import describe_bundle, print_report, report_row
-from appliance.cli.models import check_chat_template, open_store
+from appliance.cli.models import check_chat_template, open_catalogue, open_store
 from appliance.cli.output import copy_progress, print_error, print_json, size, stderr, stdout
 
 if TYPE_CHECKING:
@@ -234,6 +234,7 @@ def take_bundle(
         judge=None if anyway else _judge,
         next_stick=next_stick,
         check_template=check_chat_template,
+        catalogue=open_catalogue(),
     )
     return import_bundle(store, folders, trusted_keys(), progress, options)
 
@@ -282,7 +283,7 @@ def _create(
     from models.bundle.create import CreateOptions, create_bundle
 
     key = None if sign_with is None else open_secret_key(sign_with, password_file)
-    options = CreateOptions(name=name, key=key, check_template=check_chat_template)
+    options = CreateOptions(name=name, key=key, check_template=check_chat_template, catalogue=open_catalogue())
     with copy_progress("Hashing and writing", quiet=quiet) as progress:
         return create_bundle(source, sticks, progress, options)
 

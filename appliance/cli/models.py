@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from models.import_checks import ChatTemplateFacts
     from models.model_store import ModelStore
     from models.store_types import StoreUsage
-    from models.types import InstalledModel
+    from models.types import Catalogue, InstalledModel
 
 app = typer.Typer(help="Import, list, verify and remove models.", no_args_is_help=True)
 
@@ -47,6 +47,7 @@ def import_model(
             progress,
             name=name,
             check_template=check_chat_template,
+            catalogue=open_catalogue(),
             import_bundle=lambda store, folder, progress: take_bundle(store, [folder], progress),
         )
     model = result.model
@@ -179,6 +180,14 @@ def check_chat_template(facts: ChatTemplateFacts) -> TemplateFindings:
         eos_token=facts.eos_token,
         name=facts.name,
     )
+
+
+def open_catalogue() -> Catalogue:
+    """The catalogue with this site's own entries."""
+    from appliance.settings import load_settings
+    from models.site_catalogue import load_site_catalogue
+
+    return load_site_catalogue(load_settings().catalogue_dir)
 
 
 def open_store() -> ModelStore:

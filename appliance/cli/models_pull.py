@@ -80,13 +80,13 @@ def pull_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Download a model, check it and put it into the store. Started again after an interruption, it goes on."""
+    from appliance.cli.models import open_catalogue
     from appliance.settings import load_settings
     from models.download_select import make_request
-    from models.site_catalogue import load_site_catalogue
     from models.store_types import ModelFormat
 
     settings = load_settings()
-    catalogue = load_site_catalogue(settings.catalogue_dir)
+    catalogue = open_catalogue()
     hubs = _hubs(settings, limit_rate)
     asked = [one for one in hubs if hub is HubChoice.AUTO or one.access.name.value == hub.value]
     if not asked:

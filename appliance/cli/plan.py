@@ -39,15 +39,14 @@ def plan_command(
 ) -> None:
     """Rank every R1 variant and quantization that fits, and give the reason for each that does not."""
     from appliance.cli.explain import print_explanation
-    from appliance.settings import load_settings
+    from appliance.cli.models import open_catalogue
     from models.explain import explain
     from models.plan_json import plan_result_to_json
     from models.planner import plan
-    from models.site_catalogue import load_site_catalogue
     from models.types import EngineName, PlanResult
 
     snapshot = _snapshot(machine)
-    catalogue = load_site_catalogue(load_settings().catalogue_dir)
+    catalogue = open_catalogue()
     # For another machine nothing is known of the engines there, so all of them and all of its cards count.
     vendors = None if machine is not None else _engine_vendors()
     installed = None if machine is not None else _installed_engines()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -135,3 +136,18 @@ def test_the_default_is_not_removed_by_the_way(store: ModelStore, tmp_path: Path
     assert isinstance(error, ModelIsDefault)
     assert "Removed alpha-q8_0." in run("remove", "alpha-q8_0", "--yes", "--force").stdout
     assert store.list().models == ()
+
+
+def test_an_import_is_recognised_by_the_sites_own_catalogue(
+    store: ModelStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = hashlib.sha256(TINY_R1.read_bytes()).hexdigest()
+    folder = tmp_path / "catalogue"
+    folder.mkdir()
+    (folder / "ours.toml").write_text(
+        'schema = 1\n[[additions]]\nvariant = "R1-Distill-Qwen-1.5B"\n'
+        f'files = [{{ repository = "our-hub/R1", path = "r1.gguf", quantization = "Q8_0", sha256 = "{digest}" }}]\n'
+    )
+    monkeypatch.setenv("R1BOX_CATALOGUE_DIR", str(folder))
+    model = store.get(as_json("import", str(TINY_R1))["id"])
+    assert (model.variant, model.recognised_by) == ("R1-Distill-Qwen-1.5B", "sha256")
