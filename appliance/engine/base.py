@@ -28,6 +28,15 @@ class EngineState(StrEnum):
     FAILED = "failed"
 
 
+class Feature(StrEnum):
+    """What an engine can do beyond plain generation; a request for another thing is refused before it gets there."""
+
+    STRUCTURE = "structure"
+    LOGPROBS = "logprobs"
+    THINKING = "thinking"
+    """``ThinkingControl`` and ``answer_tokens``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
     """What a started engine can do.
@@ -46,6 +55,7 @@ class EngineInfo:
     longest_token_bytes: int
     model_bytes: int | None = None
     measured_bytes: Mapping[str, int] | None = None
+    features: frozenset[Feature] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -35,6 +35,51 @@ class TextSegment:
     trusted: bool = True
 
 
+class StructureKind(StrEnum):
+    """What ``Structure.text`` is: a JSON schema, nothing (any JSON object), a regular expression, a grammar."""
+
+    JSON_SCHEMA = "json_schema"
+    JSON_OBJECT = "json_object"
+    REGEX = "regex"
+    GRAMMAR = "grammar"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Structure:
+    """The form an answer must have. It binds the answer alone: a thought before it is free."""
+
+    kind: StructureKind
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThinkingControl:
+    """How the thought of an answer is watched and brought to an end.
+
+    ``opened``: the prompt ends inside the thought. ``open_tokens`` begin a thought, ``close_tokens`` end it
+    (``<think>``, ``</think>``). ``landing_tokens`` are what is written for the model when it is ended from outside: a
+    closing sentence, then ``close_tokens``; the answer goes on after them. ``budget_tokens`` is how long it may be,
+    None for no limit; ``breaks_loops``: a thought that repeats itself is ended the same way.
+    """
+
+    opened: bool
+    open_tokens: tuple[int, ...]
+    close_tokens: tuple[int, ...]
+    landing_tokens: tuple[int, ...]
+    budget_tokens: int | None = None
+    breaks_loops: bool = True
+
+
+class ThinkingEnd(StrEnum):
+    """How a thought ended: by itself, at its budget, because it went in circles, because its reader asked for the
+    answer."""
+
+    NATURAL = "natural"
+    BUDGET = "budget"
+    LOOP = "loop"
+    ASKED = "asked"
+
+
 class Priority(StrEnum):
     """Whose prompt an engine computes first: a person waits for an INTERACTIVE one, nobody for a BATCH one."""
 
@@ -47,6 +92,8 @@ class GenerationRequest:
     """One sequence to generate. ``prompt_tokens`` and ``max_tokens`` together fit a seat (the caller has counted).
 
     ``owner`` is who is charged for it where an engine's seats are scarce (a key's id), None for nobody in particular.
+    ``answer_tokens`` bounds what comes after the thought, None leaves that to ``max_tokens``. ``logprobs`` asks for the
+    log probability of each token and of so many of the likeliest beside it; None for none of them.
     """
 
     request_id: str
@@ -55,6 +102,10 @@ class GenerationRequest:
     sampling: SamplingParams
     owner: str | None = None
     priority: Priority = Priority.INTERACTIVE
+    structure: Structure | None = None
+    thinking: ThinkingControl | None = None
+    answer_tokens: int | None = None
+    logprobs: int | None = None
 
 
 class FinishReason(StrEnum):
@@ -67,22 +118,36 @@ class FinishReason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """A token's bytes and the natural logarithm of its probability before temperature and filters; ``top`` are the
+    likeliest in its place, the likeliest first."""
+
+    token: bytes
+    logprob: float
+    top: tuple[tuple[bytes, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TokenDelta:
-    """``count`` generated tokens; ``text`` may be empty while a character is still incomplete."""
+    """``count`` generated tokens; ``text`` may be empty while a character is still incomplete. ``logprobs`` has an
+    entry for each of them when the request asked for it."""
 
     text: str
     count: int = 1
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
-    """The one and only ending of a request. ``error`` is set exactly when ``reason`` is ERROR."""
+    """The one and only ending of a request. ``error`` is set exactly when ``reason`` is ERROR. ``thinking_end`` is None
+    when no thought was watched, or it was still going on."""
 
     reason: FinishReason
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
     error: Exception | None = None
+    thinking_end: ThinkingEnd | None = None
 
 
 GenerationEvent = TokenDelta | Finished

@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from appliance.engine.request import FinishReason, SamplingParams
+from appliance.engine.request import (
+    FinishReason,
+    Priority,
+    SamplingParams,
+    Structure,
+    ThinkingEnd,
+    TokenLogprob,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +51,53 @@ class SamplingOverrides:
     logit_bias: tuple[tuple[int, float], ...] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tool:
+    """A function that the model may ask for. ``parameters`` is its JSON schema as text, None for no arguments;
+    ``strict``: arguments that do not follow the schema are made impossible."""
+
+    name: str
+    description: str | None = None
+    parameters: str | None = None
+    strict: bool = False
+
+
+class ToolMode(StrEnum):
+    """Whether the model may call tools (AUTO), must not (NONE), must call one (REQUIRED), must call a NAMED one."""
+
+    AUTO = "auto"
+    NONE = "none"
+    REQUIRED = "required"
+    NAMED = "named"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolChoice:
+    """``name`` is set exactly when ``mode`` is NAMED."""
+
+    mode: ToolMode = ToolMode.AUTO
+    name: str | None = None
+
+
+class Effort(StrEnum):
+    """How long a model may think, in the words of OpenAI's ``reasoning_effort``."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThinkingOptions:
+    """What the client wants of the thought. ``enabled`` None and ``effort`` None take the profile's;
+    ``budget_tokens`` goes before ``effort``. ``answer_tokens`` bounds the answer after it."""
+
+    enabled: bool | None = None
+    effort: Effort | None = None
+    budget_tokens: int | None = None
+    answer_tokens: int | None = None
+
+
 class SamplingPolicy(StrEnum):
     """What becomes of sampling outside of a profile's band: ``clamp`` moves it to the band's nearest end and says so,
     ``free`` takes it as it is."""
@@ -69,7 +123,8 @@ class ChatRequest:
 
     ``request_id`` is unique among the requests of this process; the engine knows the sequence by it. ``trim_turns``:
     the oldest whole turns may be dropped when it does not fit. ``sampling_policy`` is what this client may; ``None``
-    takes the box's own.
+    takes the box's own. ``owner`` and ``priority`` are as in ``GenerationRequest``, so is ``logprobs``. ``structure``
+    is the form of the answer. A request that has no seat after ``deadline_s`` is given up.
     """
 
     request_id: str
@@ -80,6 +135,15 @@ class ChatRequest:
     stop: tuple[str, ...] = ()
     trim_turns: bool = False
     sampling_policy: SamplingPolicy | None = None
+    owner: str | None = None
+    priority: Priority = Priority.INTERACTIVE
+    deadline_s: float | None = None
+    thinking: ThinkingOptions = field(default_factory=ThinkingOptions)
+    tools: tuple[Tool, ...] = ()
+    tool_choice: ToolChoice = field(default_factory=ToolChoice)
+    parallel_tool_calls: bool = True
+    structure: Structure | None = None
+    logprobs: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +170,11 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The request waits for a seat; ``position`` 1 is next. Sent first and again whenever the position changes."""
+    """The request waits for a seat; ``position`` 1 is next. Sent first and again whenever the position changes.
+    ``wait_s`` is how long it will take as things are, None while nothing is known."""
 
     position: int
+    wait_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,9 +186,21 @@ class ReasoningDelta:
 
 @dataclass(frozen=True, slots=True)
 class ContentDelta:
-    """More of the answer; never empty."""
+    """More of the answer; never empty. ``logprobs`` are those of the tokens that it came from, if asked for."""
 
     text: str
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallDelta:
+    """More of the call with this ``index``, counted from 0. The first of a call has ``id`` and ``name``; the
+    ``arguments`` of all of them together are its JSON."""
+
+    index: int
+    id: str | None = None
+    name: str | None = None
+    arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,9 +216,10 @@ class ChatFinished:
     error: Exception | None = None
     stop_string: str | None = None
     reasoning_open: bool = False
+    thinking_end: ThinkingEnd | None = None
 
 
-ChatEvent = Queued | ReasoningDelta | ContentDelta | ChatFinished
+ChatEvent = Queued | ReasoningDelta | ContentDelta | ToolCallDelta | ChatFinished
 
 
 class ProfileName(StrEnum):

@@ -19,7 +19,7 @@ def files(below: str = ".") -> Iterator[Path]:
         names[:] = sorted(
             name for name in names if name not in _PASSED_OVER and not name.endswith(("_cache", ".egg-info"))
         )
-        for name in sorted(found):
+        for name in sorted(set(found) - _PASSED_OVER):  # .git is a file in a worktree
             yield Path(folder) / name
 
 

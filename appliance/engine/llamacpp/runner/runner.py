@@ -1,6 +1,4 @@
-"""The only module that imports llama_cpp: loads a model, runs step plans, tokenizes.
-
-Over 400 lines because all that calls llama_cpp is here: samplers, batches, backends and the log are its private parts.
+"""Loads a model, runs step plans, tokenizes.
 
 C calls through ``llama_cpp.llama_cpp`` (ctypes); the order of calls follows ``llama.h`` of llama.cpp 0c1e57098, which
 llama-cpp-python 0.3.36 carries. Nothing here is asynchronous; ``tokenize`` may be called from another thread than
@@ -10,18 +8,17 @@ llama-cpp-python 0.3.36 carries. Nothing here is asynchronous; ``tokenize`` may 
 from __future__ import annotations
 
 import ctypes
-import functools
-import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import llama_cpp
-import numpy as np
 
 from appliance.engine.llamacpp.messages import Ready, Sampling, WorkerConfig
-from appliance.engine.llamacpp.sampler import candidate_window, chain_for
+from appliance.engine.llamacpp.runner.backends import install_log, load_backends
+from appliance.engine.llamacpp.runner.batch import Batch
+from appliance.engine.llamacpp.runner.errors import LoadError
+from appliance.engine.llamacpp.runner.sampling import Sampler
 from appliance.engine.llamacpp.step import DecodeStatus, SlotCopy, SlotTokens, SlotTrim, StepPlan, StepResult
 
 _KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
@@ -31,26 +28,18 @@ _CONTROL_ATTRIBUTE = 1 << 3
 """LLAMA_TOKEN_ATTR_CONTROL (llama.h)."""
 
 
-class LoadError(Exception):
-    """The model cannot be loaded: ``code`` for programs, one plain line for people."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 class Runner:
     """One loaded model with one context. Close it before the interpreter ends: llama.cpp frees device memory then."""
 
     def __init__(self, config: WorkerConfig, on_progress: Callable[[float], None]) -> None:
         """Load the model. Raises LoadError; what was loaded is freed again then."""
         self._config = config
-        self._samplers: dict[str, _Sampler] = {}
+        self._samplers: dict[str, Sampler] = {}
         self._drops_tails = True
         self._model: Any = None
         self._context: Any = None
-        _install_log()
-        self._backends = _load_backends(config.backend_dirs)
+        install_log()
+        self._backends = load_backends(config.backend_dirs)
         llama_cpp.llama_backend_init()
         try:
             self._load_model(on_progress)
@@ -62,7 +51,7 @@ class Runner:
         self._memory = llama_cpp.llama_get_memory(self._context)
         self.vocabulary_size = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
         self._pieces = self._read_pieces()
-        self._batch = _Batch(config.batch_tokens)
+        self._batch = Batch(config.batch_tokens)
 
     # -- loading ----------------------------------------------------------------------------------------------------
 
@@ -256,9 +245,9 @@ class Runner:
         status = DecodeStatus.ABORTED if code == 2 else DecodeStatus.INVALID_BATCH
         return StepResult(status, message=f"llama.cpp refused the step (llama_decode returned {code})")
 
-    def _new_sampler(self, request_id: str, sampling: object) -> _Sampler:
+    def _new_sampler(self, request_id: str, sampling: object) -> Sampler:
         assert isinstance(sampling, Sampling)
-        sampler = _Sampler(sampling, self.vocabulary_size, self._config.seat_context)
+        sampler = Sampler(sampling, self.vocabulary_size, self._config.seat_context)
         self._samplers[request_id] = sampler
         return sampler
 
@@ -277,150 +266,3 @@ class Runner:
         if self._model:
             llama_cpp.llama_model_free(self._model)
             self._model = None
-
-
-class _Sampler:
-    """One request's sampler chain.
-
-    llama.cpp's own ``llama_sampler_sample`` hands every sampler an array of the whole vocabulary: 12 bytes a token,
-    written and read for each token that is drawn. Where no penalty changes the logits first, only the tokens near the
-    best one go into the chain (see ``candidate_window``), which costs a third of that; greedy needs no chain at all.
-    """
-
-    _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
-    """llama_token_data (llama.h)."""
-
-    def __init__(self, sampling: Sampling, vocabulary_size: int, context_tokens: int) -> None:
-        self._size = vocabulary_size
-        self._window = candidate_window(sampling)
-        self._chain = llama_cpp.llama_sampler_chain_init(llama_cpp.llama_sampler_chain_default_params())
-        biases = [(token, bias) for token, bias in sampling.logit_bias if 0 <= token < vocabulary_size]
-        self._biased = np.array([token for token, _ in biases], np.intp)
-        self._biases = np.array([bias for _, bias in biases], np.float32)
-        for step in chain_for(sampling, vocabulary_size=vocabulary_size, context_tokens=context_tokens):
-            create = getattr(llama_cpp, f"llama_sampler_init_{step.name}")
-            llama_cpp.llama_sampler_chain_add(self._chain, create(*step.arguments))
-
-    def sample(self, context: Any, position: int) -> int:
-        """Draw the next token from the logits of a batch position."""
-        address = ctypes.cast(llama_cpp.llama_get_logits_ith(context, position), ctypes.c_void_p).value
-        assert address is not None
-        memory: Any = (ctypes.c_float * self._size).from_address(address)
-        logits = np.frombuffer(memory, np.float32)
-        # In place: the row is this sequence's own and is not read again.
-        logits[self._biased] += self._biases
-        if self._window is None:
-            return int(llama_cpp.llama_sampler_sample(self._chain, context, position))
-        if self._window == 0.0:
-            return int(logits.argmax())
-        near = np.flatnonzero(logits >= logits.max() - self._window)
-        candidates = np.zeros(len(near), self._CANDIDATE)
-        candidates["id"] = near
-        candidates["logit"] = logits[near]
-        array = llama_cpp.llama_token_data_array(
-            data=candidates.ctypes.data_as(llama_cpp.llama_token_data_p), size=len(near), selected=-1, sorted=False
-        )
-        llama_cpp.llama_sampler_apply(self._chain, ctypes.byref(array))
-        token = int(array.data[array.selected].id)
-        llama_cpp.llama_sampler_accept(self._chain, token)
-        return token
-
-    def close(self) -> None:
-        """Free the chain."""
-        llama_cpp.llama_sampler_free(self._chain)
-
-
-class _Batch:
-    """A ``llama_batch`` over arrays of our own, filled by slices: no Python call per token of a long prompt."""
-
-    def __init__(self, capacity: int) -> None:
-        self._token = np.zeros(capacity, np.int32)
-        self._position = np.zeros(capacity, np.int32)
-        self._slot = np.zeros(capacity, np.int32)
-        self._one = np.ones(capacity, np.int32)
-        self._logits = np.zeros(capacity, np.int8)
-        # llama_batch.seq_id is int32**: the i-th pointer points at the i-th slot number.
-        self._slot_pointer = self._slot.ctypes.data + 4 * np.arange(capacity, dtype=np.uintp)
-        self.value = llama_cpp.llama_batch(
-            n_tokens=0,
-            token=_pointer(self._token, ctypes.c_int32),
-            embd=None,
-            pos=_pointer(self._position, ctypes.c_int32),
-            n_seq_id=_pointer(self._one, ctypes.c_int32),
-            seq_id=_pointer(self._slot_pointer, ctypes.POINTER(ctypes.c_int32)),
-            logits=_pointer(self._logits, ctypes.c_int8),
-        )
-
-    def fill(self, plan: StepPlan) -> list[int]:
-        """Write the plan's work into the arrays; the result is where each sampling entry's logits will be."""
-        outputs: list[int] = []
-        start = 0
-        for entry in plan.work:
-            end = start + len(entry.tokens)
-            self._token[start:end] = entry.tokens
-            self._position[start:end] = np.arange(entry.position, entry.position + len(entry.tokens))
-            self._slot[start:end] = entry.slot
-            self._logits[start:end] = 0
-            if entry.sample:
-                self._logits[end - 1] = 1
-                outputs.append(end - 1)
-            start = end
-        self.value.n_tokens = start
-        return outputs
-
-
-def _pointer(array: np.ndarray[Any, Any], kind: Any) -> Any:
-    return array.ctypes.data_as(ctypes.POINTER(kind))
-
-
-class _LogLines:
-    """llama.cpp's log on stderr, which the parent keeps as a ring. Without DEBUG: that is a line per graph input."""
-
-    _DEBUG = 1
-    _CONTINUED = 5
-
-    def __init__(self) -> None:
-        self._level = 0
-
-    def __call__(self, level: int, text: bytes, _user_data: object) -> None:
-        # Lines arrive in pieces; a piece of level CONT belongs to the line before it.
-        if level != self._CONTINUED:
-            self._level = level
-        if self._level != self._DEBUG:
-            sys.stderr.write(text.decode(errors="replace"))
-
-
-@functools.cache
-def _install_log() -> Any:
-    """Give llama.cpp our log, once: it keeps the pointer for the whole process, so the result must never be freed."""
-    callback = llama_cpp.llama_log_callback(_LogLines())
-    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
-    return callback
-
-
-def _load_backends(backend_dirs: Sequence[str]) -> tuple[str, ...]:
-    """Names of the devices that compute. Loads backends when the build has none linked in.
-
-    A build with GGML_BACKEND_DL has an empty registry until somebody loads its modules. They must go through the very
-    ``libggml.so.0`` that libllama is linked against: ``libggml.so`` beside it is another file in the wheel, and loading
-    that makes a second registry which llama.cpp never sees.
-    """
-    library_dir = Path(llama_cpp.__file__).parent / "lib"
-    ggml = ctypes.CDLL(str(library_dir / "libggml.so.0"))
-    ggml.ggml_backend_reg_count.restype = ctypes.c_size_t
-    ggml.ggml_backend_load_all_from_path.argtypes = [ctypes.c_char_p]
-    candidates = [Path(folder) for folder in backend_dirs]
-    if ggml.ggml_backend_reg_count() == 0:
-        candidates += [library_dir, library_dir.parent.parent / "bin", library_dir.parent.parent / "lib"]
-    for folder in candidates:
-        if any(folder.glob("libggml-*.so")):
-            ggml.ggml_backend_load_all_from_path(str(folder).encode())
-    if ggml.ggml_backend_reg_count() == 0:
-        raise LoadError("no_backends", f"llama.cpp has no compute backend: no libggml-*.so in {candidates[0]}")
-    ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
-    ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
-    ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    ggml.ggml_backend_dev_name.restype = ctypes.c_char_p
-    ggml.ggml_backend_dev_name.argtypes = [ctypes.c_void_p]
-    count = ggml.ggml_backend_dev_count()
-    return tuple(ggml.ggml_backend_dev_name(ggml.ggml_backend_dev_get(i)).decode() for i in range(count))

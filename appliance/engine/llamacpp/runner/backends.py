@@ -1,0 +1,67 @@
+"""llama.cpp's log and its compute backends: what a process sets up once, before it loads a model."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+
+from appliance.engine.llamacpp.runner.errors import LoadError
+
+
+class _LogLines:
+    """llama.cpp's log on stderr, which the parent keeps as a ring. Without DEBUG: that is a line per graph input."""
+
+    _DEBUG = 1
+    _CONTINUED = 5
+
+    def __init__(self) -> None:
+        self._level = 0
+
+    def __call__(self, level: int, text: bytes, _user_data: object) -> None:
+        # Lines arrive in pieces; a piece of level CONT belongs to the line before it.
+        if level != self._CONTINUED:
+            self._level = level
+        if self._level != self._DEBUG:
+            sys.stderr.write(text.decode(errors="replace"))
+
+
+@functools.cache
+def install_log() -> Any:
+    """Give llama.cpp our log, once: it keeps the pointer for the whole process, so the result must never be freed."""
+    callback = llama_cpp.llama_log_callback(_LogLines())
+    llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
+    return callback
+
+
+def load_backends(backend_dirs: Sequence[str]) -> tuple[str, ...]:
+    """Names of the devices that compute. Loads backends when the build has none linked in.
+
+    A build with GGML_BACKEND_DL has an empty registry until somebody loads its modules. They must go through the very
+    ``libggml.so.0`` that libllama is linked against: ``libggml.so`` beside it is another file in the wheel, and loading
+    that makes a second registry which llama.cpp never sees.
+    """
+    library_dir = Path(llama_cpp.__file__).parent / "lib"
+    ggml = ctypes.CDLL(str(library_dir / "libggml.so.0"))
+    ggml.ggml_backend_reg_count.restype = ctypes.c_size_t
+    ggml.ggml_backend_load_all_from_path.argtypes = [ctypes.c_char_p]
+    candidates = [Path(folder) for folder in backend_dirs]
+    if ggml.ggml_backend_reg_count() == 0:
+        candidates += [library_dir, library_dir.parent.parent / "bin", library_dir.parent.parent / "lib"]
+    for folder in candidates:
+        if any(folder.glob("libggml-*.so")):
+            ggml.ggml_backend_load_all_from_path(str(folder).encode())
+    if ggml.ggml_backend_reg_count() == 0:
+        raise LoadError("no_backends", f"llama.cpp has no compute backend: no libggml-*.so in {candidates[0]}")
+    ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
+    ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
+    ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
+    ggml.ggml_backend_dev_name.restype = ctypes.c_char_p
+    ggml.ggml_backend_dev_name.argtypes = [ctypes.c_void_p]
+    count = ggml.ggml_backend_dev_count()
+    return tuple(ggml.ggml_backend_dev_name(ggml.ggml_backend_dev_get(i)).decode() for i in range(count))
