@@ -98,6 +98,7 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
         environment=visible_devices(plan, snapshot.devices),
         backend_dirs=() if settings.backends_dir is None else (settings.backends_dir,),
         visible_tokens=tuple(sorted(t for t in control_tokens if any(word in t for word in _VISIBLE_WORDS))),
+        experts_on_host=plan.experts_on_host,
     )
     return ModelSetup(installed, plan, engine, _served(installed, header, control_tokens))
 
@@ -108,7 +109,7 @@ def _place(installed: InstalledModel, header: GgufHeader, snapshot: HardwareSnap
     vendors = engine_vendors(settings.backends_dir)
     known = residual_store(settings).corrections(installed.sha256, llama_cpp_version())
     wish = (settings.seats, settings.context_tokens)
-    plan = fit_installed(header, snapshot, *wish, usable_vendors=vendors, corrections=known)
+    plan = fit_installed(header, snapshot, *wish, usable_vendors=vendors, corrections=known, offload=settings.offload)
     if max(line.total_bytes / max(line.available_bytes, 1) for line in plan.memory) < _SCARCE_FROM:
         return plan
     found = fit_exactly(
@@ -117,6 +118,7 @@ def _place(installed: InstalledModel, header: GgufHeader, snapshot: HardwareSnap
         *wish,
         usable_vendors=vendors,
         corrections=known,
+        offload=settings.offload,
         backend_dirs=() if settings.backends_dir is None else (settings.backends_dir,),
         environment=lambda plan: visible_devices(plan, snapshot.devices),
     )

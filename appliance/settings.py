@@ -100,6 +100,11 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="CPU threads of the engine. Without it: the machine's cores."
     )
+    offload: bool = Field(
+        default=False,
+        description="Allow a part of the model in the host's memory when the cards are too small for all of it "
+        "(experts of the 671B, layers of the others). It fits more and is slow.",
+    )
     backends_dir: Folder | None = Field(
         default=None,
         description="Folder with loadable ggml backends (libggml-cuda.so, libggml-cann.so and the like), loaded beside "

@@ -42,6 +42,7 @@ def fit_exactly(
     allow_cpu: bool = True,
     usable_vendors: Collection[Vendor] | None = None,
     corrections: Corrections | None = None,
+    offload: bool = False,
     backend_dirs: tuple[Path, ...] = (),
     environment: Callable[[FitPlan], Mapping[str, str]] | None = None,
     run: RunChild = run_child,
@@ -59,10 +60,11 @@ def fit_exactly(
             allow_cpu=allow_cpu,
             usable_vendors=usable_vendors,
             corrections=known,
+            offload=offload,
         )
         seen = environment(plan) if environment is not None else None
-        offload = Offload(plan.gpu_layers, plan.tensor_split, backend_dirs, seen)
-        answer = dry_run(header, [_opening(plan)], offload, run=run)[0]
+        where = Offload(plan.gpu_layers, plan.tensor_split, backend_dirs, seen, experts_on_host=plan.experts_on_host)
+        answer = dry_run(header, [_opening(plan)], where, run=run)[0]
         if isinstance(answer, DryRunFailure):
             return DryFit(plan, failure=answer)
         exact = _exact(plan, answer)

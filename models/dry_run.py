@@ -22,7 +22,7 @@ from models.dry_run_log import ContextLog, LogNotUnderstood, ModelLog, buffers
 from models.gguf_format import MAX_HEADER_BYTES
 from models.gguf_header import GgufHeader
 from models.memory import CACHE_SLOTS, UBATCH_TOKENS
-from models.types import KvType
+from models.types import EXPERT_TENSORS, KvType
 
 CHILD = "models.dry_run_child"
 BATCH_TOKENS = 2048
@@ -73,13 +73,14 @@ class Opening:
 class Offload:
     """Where the layers go. ``tensor_split`` has the layers of each device, ``backend_dirs`` folders with loadable
     backends; ``environment`` shows the engine its devices (``CUDA_VISIBLE_DEVICES``). ``extra_buffers``: weights may be
-    repacked for the processor."""
+    repacked for the processor; ``experts_on_host``: the routed experts of all layers lie in the host's memory."""
 
     gpu_layers: int = 0
     tensor_split: tuple[int, ...] = ()
     backend_dirs: tuple[Path, ...] = ()
     environment: Mapping[str, str] | None = None
     extra_buffers: bool = True
+    experts_on_host: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,9 +179,11 @@ def dry_run(
         "gpu_layers": where.gpu_layers,
         "tensor_split": list(where.tensor_split),
         "extra_buffers": where.extra_buffers,
+        "host_tensors": [EXPERT_TENSORS] if where.experts_on_host else [],
         "backend_dirs": [os.fspath(folder) for folder in where.backend_dirs],
         "memory_bytes": memory_bytes,
-        "openings": [opening.request() for opening in openings],
+        # As the runner does: with the experts on the host a card does not compute what lies there.
+        "openings": [opening.request() | {"op_offload": not where.experts_on_host} for opening in openings],
     }
     limit_s = START_LIMIT_S + OPENING_LIMIT_S * len(openings) if timeout_s is None else timeout_s
     try:

@@ -36,6 +36,7 @@ _TELLING = (
     b"memory_recurrent",
     b"assigned to device",
     b"preferred buffer type",
+    b"buffer type overridden",
     b"pipeline parallelism",
 )
 """What a line of the log holds that says something about memory; debug prints one more for every tensor."""
@@ -113,6 +114,22 @@ def bound_memory(memory_bytes: int, devices: Sequence[str]) -> None:
         resource.setrlimit(limit, (bound, hard))
 
 
+class _Override(ctypes.Structure):
+    """llama_model_tensor_buft_override (llama.h)."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p))
+
+
+def host_overrides(patterns: Sequence[str]) -> Any:
+    """A list for ``tensor_buft_overrides``: tensors with such a name lie in the host's memory. It must live as long as
+    the load."""
+    ggml = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / "libggml-base.so.0"))
+    ggml.ggml_backend_cpu_buffer_type.restype = ctypes.c_void_p
+    host = ggml.ggml_backend_cpu_buffer_type()
+    entries = [_Override(pattern.encode(), host) for pattern in patterns]
+    return (_Override * (len(entries) + 1))(*entries)
+
+
 def load_model(request: dict[str, Any]) -> Any:
     """The model, laid out or (``no_alloc`` false) really loaded; ``None`` when llama.cpp refuses it."""
     parameters = llama_cpp.llama_model_default_params()
@@ -125,6 +142,8 @@ def load_model(request: dict[str, Any]) -> Any:
     if len(split) > 1:
         values = (ctypes.c_float * llama_cpp.llama_max_devices())(*split)
         parameters.tensor_split = ctypes.cast(values, ctypes.POINTER(ctypes.c_float))
+    overrides = host_overrides(request["host_tensors"])
+    parameters.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p)
     return llama_cpp.llama_model_load_from_file(os.fsencode(request["path"]), parameters)
 
 
@@ -139,6 +158,7 @@ def context_parameters(opening: dict[str, Any]) -> Any:
     parameters.type_k = parameters.type_v = KV_TYPES[opening["kv_type"]]
     parameters.flash_attn_type = int(opening["flash_attention"])
     parameters.kv_unified = opening["kv_unified"]
+    parameters.op_offload = opening["op_offload"]
     parameters.no_perf = True
     return parameters
 

@@ -18,6 +18,7 @@ _MIB = 1024**2
 _MODEL_BUFFER = re.compile(r"load_tensors:\s+(\S+) model buffer size = +([\d.]+) MiB")
 _LAYER = re.compile(r"load_tensors: layer +(\d+) assigned to device (\S+?),")
 _STRAY = re.compile(r"tensor '([^']+)' \(\S+\) \(and (\d+) others\) cannot be used with preferred buffer type (\S+),")
+_OVERRIDDEN = re.compile(r"tensor (\S+) \(\d+ MiB \S+\) buffer type overridden to (\S+)")
 _CACHE_BUFFER = re.compile(
     r"(?:llama_kv_cache\w*|llama_memory_recurrent):\s+(\S+) (?:KV|RS) buffer size = +([\d.]+) MiB"
 )
@@ -50,6 +51,7 @@ class ModelLog:
     def __init__(self) -> None:
         self.layer_devices: dict[int, str] = {}
         self.buffers: dict[str, int] = {}
+        self.overridden: dict[str, str] = {}
         self.last_word = ""
         self._moved: tuple[str, int] | None = None
 
@@ -58,6 +60,8 @@ class ModelLog:
             self.layer_devices[int(found[1])] = place_of(found[2])
         elif found := _MODEL_BUFFER.search(line):
             self.buffers[found[1]] = self.buffers.get(found[1], 0) + _size(found[2])
+        elif found := _OVERRIDDEN.search(line):
+            self.overridden[found[1]] = place_of(found[2])
         elif found := _STRAY.search(line):
             self._moved = (found[1], int(found[2]) + 1)
         elif is_error:
@@ -70,7 +74,8 @@ class ModelLog:
         if self._moved is None or not self.layer_devices or HOST in self.layer_devices.values():
             return 0
         name, count = self._moved
-        return count - 1 if name == "token_embd.weight" else count
+        # What was sent to the host by name is counted among them.
+        return count - len(self.overridden) - (name == "token_embd.weight")
 
 
 class ContextLog:
@@ -140,7 +145,7 @@ def _model_bytes(header: GgufHeader, model: ModelLog) -> dict[str, int]:
     sizes: dict[str, int] = {}
     output_device = model.layer_devices[max(model.layer_devices)]
     for tensor in header.tensors:
-        device = _device_of(tensor, model.layer_devices, output_device)
+        device = model.overridden.get(tensor.name) or _device_of(tensor, model.layer_devices, output_device)
         sizes[device] = sizes.get(device, 0) + tensor.size_bytes
     if not header.has_output_tensor and output_device != HOST:
         # Tied: the output's device gets a copy of the embedding.

@@ -140,12 +140,12 @@ def compute_bytes(
         shape, flash_attention, kv_type, wanted < tokens
     )
     layer = _F32_BYTES * tokens * _layer_floats(shape, flash_attention=flash_attention, kv_type=kv_type)
-    layer += _mask_bytes(tokens, context_tokens, flash_attention=flash_attention)
+    layer += mask_bytes(tokens, context_tokens, flash_attention=flash_attention)
     if not flash_attention:
         layer += _F32_BYTES * tokens * _padded(context_tokens) * shape.heads
         if shape.kv_lora_rank is not None and ubatch_tokens < UBATCH_TOKENS:
             # Small rows break up the allocator's free space: up to two masks more, seen with 128 tokens.
-            layer += 2 * _mask_bytes(tokens, context_tokens, flash_attention=False)
+            layer += 2 * mask_bytes(tokens, context_tokens, flash_attention=False)
     if on_card:
         # The embedding's own row stays on the host; with MLA the attention's peak loses one more.
         layer -= row * (1 if shape.kv_lora_rank is None else 2)
@@ -184,7 +184,8 @@ def _row_tokens(ubatch_tokens: int, context_tokens: int, sequences: int) -> int:
     return -(-min(ubatch_tokens, _padded(context_tokens)) // sequences) * sequences
 
 
-def _mask_bytes(tokens: int, context_tokens: int, *, flash_attention: bool) -> int:
+def mask_bytes(tokens: int, context_tokens: int, *, flash_attention: bool) -> int:
+    """Bytes of the attention's mask for a micro-batch of ``tokens``."""
     return (_F16_BYTES if flash_attention else _F32_BYTES) * tokens * _padded(context_tokens)
 
 
@@ -196,7 +197,7 @@ def _rotation_bytes(shape: ModelShape, kv_type: KvType) -> int:
 def _input_bytes(shape: ModelShape, tokens: int, context_tokens: int, *, flash_attention: bool, kv_type: KvType) -> int:
     """What each split of the graph gets of its own: the mask, the rotation, and without flash attention the places of
     V, which then lies transposed."""
-    inputs = _mask_bytes(tokens, context_tokens, flash_attention=flash_attention) + _rotation_bytes(shape, kv_type)
+    inputs = mask_bytes(tokens, context_tokens, flash_attention=flash_attention) + _rotation_bytes(shape, kv_type)
     if flash_attention or shape.kv_lora_rank is not None:
         return inputs
     return inputs + _INDEX_BYTES * tokens * shape.kv_heads * shape.value_length

@@ -20,11 +20,17 @@ from models.types import HOST, KvType, MemoryEstimate, ModelShape
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What is to be placed. ``largest_layer_bytes`` is at least ``repeating_bytes / layers``."""
+    """What is to be placed. ``largest_layer_bytes`` is at least ``repeating_bytes / layers``.
+
+    ``expert_bytes`` are those of the routed experts, and ``dense_layer_bytes`` the largest layer without them, where a
+    header tells.
+    """
 
     weights: Weights
     shape: ModelShape
     largest_layer_bytes: int
+    expert_bytes: int | None = None
+    dense_layer_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

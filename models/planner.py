@@ -26,7 +26,7 @@ from models.gate import ChipClass, Computes, Verdict, flash_attention, judge, kv
 from models.hub_planner import hub_candidates
 from models.machine import CPU_CHIP, Group, Machine, Room, read_machine
 from models.memory import UBATCH_TOKENS, variant_weights
-from models.offload import Offloaded, place_with_host
+from models.offload import Offloaded, offload_notes, place_with_host
 from models.placement import Load, Placed, Shortfall, Wish, place_on_devices, place_on_host
 from models.seating import Seating, check_wish, seating, smaller_wishes
 from models.speed import plan_speed
@@ -333,9 +333,7 @@ def _to_plan(candidate: _Candidate, group: Group | None, fit: _Fit) -> FitPlan:
         )
     host_layers = fit.offloaded.host_layers if fit.offloaded is not None else 0
     experts_on_host = fit.offloaded is not None and fit.offloaded.experts_on_host
-    if host_layers or experts_on_host:
-        part = "Its experts lie" if experts_on_host else f"{host_layers} of {variant.shape.layers} layers lie"
-        notes.append(f"{part} in the host's memory, as asked for: slower than cards that hold all of it.")
+    notes += offload_notes(variant.shape.layers, host_layers, experts_on_host=experts_on_host)
     if wish.kv_type is not KvType.F16:
         notes.append(f"The context is kept in {wish.kv_type} to save memory.")
     if not candidate.size.exact:

@@ -29,9 +29,14 @@ def plan_speed(
     elif variant.shape.experts is not None and weights.bytes_per_token is None:
         weights = replace(weights, bytes_per_token=_experts_read(weights, variant))
     on_cards = decode_band(devices, weights, shares, per_token)
-    if on_cards is None or offloaded is None:
-        return on_cards
-    on_host = host_band(offloaded.host_read_bytes, 0.0)
+    return on_cards if offloaded is None else with_host(on_cards, offloaded.host_read_bytes)
+
+
+def with_host(on_cards: SpeedBand | None, host_read_bytes: int) -> SpeedBand | None:
+    """The speed of the cards with what one token reads of the host's memory beside."""
+    if on_cards is None:
+        return None
+    on_host = host_band(host_read_bytes, 0.0)
     return SpeedBand(
         low=_one_after_the_other(on_cards.low, on_host.low), high=_one_after_the_other(on_cards.high, on_host.high)
     )

@@ -18,6 +18,10 @@ HOST = "host"
 """Name of the host's memory among devices in plans and errors."""
 
 
+EXPERT_TENSORS = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+"""Names of the routed experts' tensors in a GGUF, as a regular expression of C++ and Python (llama.cpp: --cpu-moe)."""
+
+
 class EngineName(StrEnum):
     """What runs a model."""
 

@@ -24,6 +24,10 @@ def serve(
     seats: Annotated[int | None, typer.Option(help="Chats answered at the same time. Default: what fits.")] = None,
     context: Context = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine. Default: the cores.")] = None,
+    offload: Annotated[
+        bool | None,
+        typer.Option("--offload", help="Allow a part of the model in the host's memory: it fits, but is slow."),
+    ] = None,
     backends_dir: Annotated[str | None, typer.Option(help="Folder with loadable ggml backends for cards.")] = None,
     max_waiting: Annotated[int | None, typer.Option(help="Requests that may wait for a seat.")] = None,
     max_request_bytes: Annotated[int | None, typer.Option(help="Largest request body, in bytes.")] = None,
@@ -54,6 +58,7 @@ def serve(
             "seats": seats,
             "context_tokens": context,
             "threads": threads,
+            "offload": offload,
             "backends_dir": backends_dir,
             "max_waiting": max_waiting,
             "max_request_bytes": max_request_bytes,

@@ -13,7 +13,8 @@ from appliance.engine.llamacpp.messages import WorkerConfig
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineSpec:
-    """What to run and how: the outcome of a fit plan. ``gpu_layers`` -1 is all of them, 0 none.
+    """What to run and how: the outcome of a fit plan. ``gpu_layers`` -1 is all of them, 0 none; fewer than all are the
+    last ones. ``experts_on_host`` keeps the routed experts of those layers in the host's memory.
 
     ``tensor_split`` has the layers of each device, in the order in which ``environment`` shows them to the engine.
     ``visible_tokens`` are control tokens that belong in the text (a profile's thinking and tool tags).
@@ -31,6 +32,7 @@ class EngineSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     backend_dirs: tuple[Path, ...] = ()
     visible_tokens: tuple[str, ...] = ()
+    experts_on_host: bool = False
 
 
 def worker_config(spec: EngineSpec) -> WorkerConfig:
@@ -48,6 +50,7 @@ def worker_config(spec: EngineSpec) -> WorkerConfig:
         backend_dirs=tuple(str(folder) for folder in spec.backend_dirs),
         visible_tokens=spec.visible_tokens,
         tensor_split=spec.tensor_split,
+        experts_on_host=spec.experts_on_host,
     )
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from appliance.engine.factory import LlamaCppFactory
 from appliance.model_setup import MOST_SEATS, TooManySeats, remember_memory, residual_store, set_up, visible_devices
 from appliance.serving.types import ProfileName
 from appliance.settings import Settings, load_settings
@@ -16,6 +18,7 @@ from models.gguf_set import installed_header
 from models.importer import import_gguf, import_path
 from models.model_store import ModelStore
 from models.types import InstalledModel
+from tests.models.cards import build_fake_cards, shown
 from tests.models.store_samples import split_gguf
 
 TINY_R1 = Path(__file__).parents[1] / "fixtures" / "tiny_r1" / "gguf" / "Tiny-R1-Q8_0.gguf"
@@ -93,24 +96,18 @@ def test_cards_that_this_build_cannot_use_are_said_in_a_note(installed: Installe
 def test_the_engine_sees_the_plans_devices_alone(
     installed: InstalledModel, settings: Settings, vendor: Vendor, name: str, chip: str, expected: dict[str, str]
 ) -> None:
-    from dataclasses import replace
-
     devices = tuple(card(vendor, index, name, chip) for index in (0, 1, 2))
     plan = replace(set_up(installed, HardwareSnapshot(HOST), settings).plan, devices=(devices[0].key, devices[2].key))
     assert visible_devices(plan, devices) == expected
 
 
 def test_an_unknown_index_hides_nothing(installed: InstalledModel, settings: Settings) -> None:
-    from dataclasses import replace
-
     device = card(Vendor.NVIDIA, None, "NVIDIA L4", "L4")
     plan = replace(set_up(installed, HardwareSnapshot(HOST), settings).plan, devices=(device.key,))
     assert visible_devices(plan, (device,)) == {}
 
 
 def test_a_part_of_a_card_is_named_by_its_selector(installed: InstalledModel, settings: Settings) -> None:
-    from dataclasses import replace
-
     whole = card(Vendor.NVIDIA, 1, "NVIDIA L4", "L4")
     part = replace(whole, index=None, card_id=0, chip_id=3, selector="MIG-0a1b", parent="nvidia:0")
     plan = set_up(installed, HardwareSnapshot(HOST), settings).plan
@@ -125,8 +122,6 @@ def test_a_part_of_a_card_is_named_by_its_selector(installed: InstalledModel, se
 
 def test_the_first_device_is_no_missing_one(installed: InstalledModel, settings: Settings) -> None:
     """Index 0 is an index."""
-    from dataclasses import replace
-
     first = card(Vendor.ASCEND, 0, "910B3", "910B3")
     plan = replace(set_up(installed, HardwareSnapshot(HOST), settings).plan, devices=(first.key,))
     assert visible_devices(plan, (first,)) == {"ASCEND_RT_VISIBLE_DEVICES": "0"}
@@ -164,8 +159,6 @@ def test_scarce_memory_is_laid_out_by_llama_cpp_itself(installed: InstalledModel
 
 
 def replace_host(host: Host, *, available_bytes: int) -> Host:
-    from dataclasses import replace
-
     return replace(host, memory_total_bytes=available_bytes, memory_available_bytes=available_bytes)
 
 
@@ -187,3 +180,27 @@ def test_a_measure_of_other_devices_is_not_kept(installed: InstalledModel, setti
     setup = set_up(installed, snapshot, settings)
     remember_memory(setup, {"CUDA0": 1, "host": 1}, snapshot, settings)
     assert residual_store(settings).load() == ()
+
+
+async def test_a_model_that_is_too_large_for_the_card_is_served_with_a_part_on_the_host(
+    tmp_path: Path, installed: InstalledModel, settings: Settings
+) -> None:
+    """Only when asked; plan, worker and what the load took agree. The card is the processor under another name."""
+    asked = settings.model_copy(update={"seats": 2, "context_tokens": 512, "backends_dir": build_fake_cards(tmp_path)})
+    small = replace(card(Vendor.NVIDIA, 0, "NVIDIA L4", "L4"), memory_free_bytes=GIB + 10 * 1024**2)
+    snapshot = HardwareSnapshot(HOST, (small,))
+    assert set_up(installed, snapshot, asked).plan.devices == ()
+    setup = set_up(installed, snapshot, asked.model_copy(update={"offload": True}))
+    assert setup.plan.devices == ("nvidia:0",)
+    assert 0 < setup.plan.host_layers < 4
+    assert setup.engine.gpu_layers == 5 - setup.plan.host_layers
+    engine = LlamaCppFactory(replace(setup.engine, environment={**setup.engine.environment, **shown(1)}))()
+    info = await engine.start(60)
+    await engine.stop(5)
+    assert "CUDA0" in info.backends
+    assert info.measured_bytes is not None
+    card_line, host_line = setup.plan.memory
+    for name, line in (("CUDA0", card_line), ("host", host_line)):
+        assert info.measured_bytes[name] <= line.total_bytes - line.reserve_bytes <= line.available_bytes
+    remember_memory(setup, info.measured_bytes, snapshot, settings)
+    assert residual_store(settings).load()[0].chip == "L4"

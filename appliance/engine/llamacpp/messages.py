@@ -10,7 +10,7 @@ import struct
 
 import msgspec
 
-PROTOCOL = 2
+PROTOCOL = 3
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """Longest frame; a longer one means that the two sides have lost each other, and ends the worker."""
 
@@ -27,6 +27,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``extra_buffers`` False keeps weights as they are in the file: no repacking, no AMX.
     ``visible_tokens`` are control tokens that the text shows nevertheless, such as ``</think>`` where a converter
     marked it as control. ``tensor_split`` has the number of layers of each device.
+    ``experts_on_host`` keeps the routed experts of a mixture in the host's memory and has the processor compute them.
     """
 
     model_path: str
@@ -45,6 +46,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     backend_dirs: tuple[str, ...] = ()
     visible_tokens: tuple[str, ...] = ()
     tensor_split: tuple[int, ...] = ()
+    experts_on_host: bool = False
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -41,8 +41,10 @@ def test_the_spec_reaches_the_worker() -> None:
         tensor_split=(20, 9),
         backend_dirs=(Path("/b"),),
         visible_tokens=("</think>",),
+        experts_on_host=True,
     )
     config = worker_config(spec)
     assert (config.seats, config.batch_tokens, config.ubatch_tokens) == (600, 600, 128)
     assert (config.gpu_layers, config.tensor_split, config.threads) == (29, (20, 9), 7)
+    assert config.experts_on_host
     assert (config.backend_dirs, config.visible_tokens, config.extra_buffers) == (("/b",), ("</think>",), True)

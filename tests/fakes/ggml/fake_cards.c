@@ -5,10 +5,11 @@
  * devices and host as it does with real cards. Layouts are those of ggml-backend-impl.h (ggml 0.25, API version 2).
  * FAKE_CARDS is the number of devices; with FAKE_CARDS_ASYNC set they say that they can compute asynchronously and have
  * events, as CUDA's do and CANN's do not: then llama.cpp lays out for pipeline parallelism. FAKE_CARDS_CRASH aborts when
- * a backend is made, FAKE_CARDS_HANG waits there for ever.
+ * a backend is made, FAKE_CARDS_HANG waits there for ever. FAKE_CARDS_OFFLOAD: see offload_op.
  */
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -23,6 +24,7 @@ struct buffer_type { void *calls[TYPE_CALLS]; struct device *device; void *conte
 struct buffer { void *calls[BUFFER_CALLS]; struct buffer_type *type; void *context; size_t size; };
 struct backend { void *guid; void *calls[BACKEND_CALLS]; struct device *device; void *context; };
 struct reg { int api_version; void *calls[4]; void *context; };
+struct tensor { int type; void *buffer; int64_t ne[4]; size_t nb[4]; int op; };
 struct props {
     const char *name, *description;
     size_t memory_free, memory_total;
@@ -32,6 +34,7 @@ struct props {
 };
 
 extern struct reg *ggml_backend_cpu_reg(void);
+extern const char *ggml_op_name(int op);
 extern struct device *ggml_backend_reg_dev_get(struct reg *, size_t);
 
 static struct device devices[MOST_DEVICES], cpu;
@@ -81,7 +84,16 @@ static bool supports_buffer_type(struct device *device, const struct buffer_type
 {
     return type == &types[number(device)];
 }
-static bool offload_op(struct device *device, const void *op) { (void)device; (void)op; return false; }
+
+/* As CUDA's: with FAKE_CARDS_OFFLOAD weights in the host's memory are copied to the card for 32 tokens and more. */
+static bool offload_op(struct device *device, const void *op)
+{
+    const struct tensor *tensor = op;
+    const char *name = ggml_op_name(tensor->op);
+    (void)device;
+    if (getenv("FAKE_CARDS_OFFLOAD") == NULL || strcmp(name, "GET_ROWS") == 0) return false;
+    return tensor->ne[strcmp(name, "MUL_MAT_ID") == 0 ? 2 : 1] >= 32;
+}
 
 static const char *name_of_type(struct buffer_type *type)
 {

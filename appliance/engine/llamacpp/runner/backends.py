@@ -39,6 +39,21 @@ def install_log() -> Any:
     return callback
 
 
+class _Override(ctypes.Structure):
+    """llama_model_tensor_buft_override (llama.h)."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", ctypes.c_void_p))
+
+
+def host_overrides(*patterns: str) -> Any:
+    """For ``tensor_buft_overrides``: tensors with such names lie in the host's memory. Keep it until the load ends."""
+    ggml = ctypes.CDLL(str(Path(llama_cpp.__file__).parent / "lib" / "libggml-base.so.0"))
+    ggml.ggml_backend_cpu_buffer_type.restype = ctypes.c_void_p
+    host = ggml.ggml_backend_cpu_buffer_type()
+    # The one more, of zeros, ends the list.
+    return (_Override * (len(patterns) + 1))(*(_Override(pattern.encode(), host) for pattern in patterns))
+
+
 def load_backends(backend_dirs: Sequence[str]) -> tuple[str, ...]:
     """Names of the devices that compute. Loads backends when the build has none linked in.
 

@@ -15,11 +15,12 @@ from typing import Any
 import llama_cpp
 
 from appliance.engine.llamacpp.messages import Ready, Sampling, WorkerConfig
-from appliance.engine.llamacpp.runner.backends import install_log, load_backends
+from appliance.engine.llamacpp.runner.backends import host_overrides, install_log, load_backends
 from appliance.engine.llamacpp.runner.batch import Batch
 from appliance.engine.llamacpp.runner.errors import LoadError
 from appliance.engine.llamacpp.runner.sampling import Sampler
 from appliance.engine.llamacpp.step import DecodeStatus, SlotCopy, SlotTokens, SlotTrim, StepPlan, StepResult
+from models.types import EXPERT_TENSORS
 
 _KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 """enum ggml_type (ggml.h) of the KV types that are offered."""
@@ -65,6 +66,9 @@ class Runner:
             split = (ctypes.c_float * llama_cpp.llama_max_devices())(*config.tensor_split)
             parameters.tensor_split = ctypes.cast(split, ctypes.POINTER(ctypes.c_float))
 
+        overrides = host_overrides(EXPERT_TENSORS) if config.experts_on_host else host_overrides()
+        parameters.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p)
+
         def progress(fraction: float, _user_data: object) -> bool:
             on_progress(float(fraction))
             return True
@@ -95,6 +99,8 @@ class Runner:
             parameters.flash_attn_type = int(config.flash_attention)
         # One pool of cells for all sequences: a step that mixes them is then one ubatch.
         parameters.kv_unified = True
+        # What lies on the host is copied to a card for prompts; experts are not: hundreds of gigabytes for 512 tokens.
+        parameters.op_offload = not config.experts_on_host
         parameters.no_perf = True
         self._context = llama_cpp.llama_init_from_model(self._model, parameters)
         if not self._context:
