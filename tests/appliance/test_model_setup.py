@@ -194,7 +194,9 @@ async def test_a_model_that_is_too_large_for_the_card_is_served_with_a_part_on_t
     assert setup.plan.devices == ("nvidia:0",)
     assert 0 < setup.plan.host_layers < 4
     assert setup.engine.gpu_layers == 5 - setup.plan.host_layers
-    engine = LlamaCppFactory(replace(setup.engine, environment={**setup.engine.environment, **shown(1)}))()
+    engine = LlamaCppFactory(
+        replace(setup.engine, environment={**setup.engine.environment, **shown(1, FAKE_CARDS_OFFLOAD="1")})
+    )()
     info = await engine.start(60)
     await engine.stop(5)
     assert "CUDA0" in info.backends
