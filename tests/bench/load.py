@@ -31,11 +31,19 @@ class Target:
 
 @dataclass(slots=True)
 class Stream:
-    """One streamed answer: when its tokens came. ``cut`` says that it did not end as it should."""
+    """One streamed answer: when its pieces came. ``cut`` says that it did not end as it should. ``told_tokens`` is what
+    the server's usage says, None when it says nothing: a piece can be more than one token."""
 
     started_s: float
     token_times_s: list[float] = field(default_factory=list)
     cut: bool = True
+    told_tokens: int | None = None
+    texts: list[str] = field(default_factory=list)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the answer."""
+        return len(self.token_times_s) if self.told_tokens is None else self.told_tokens
 
     @property
     def first_token_s(self) -> float | None:
@@ -50,7 +58,7 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A load's figures. Rates count the tokens that arrived; waits are of streams that got a token."""
+    """A load's figures. Rates count the tokens of the answers; waits are of streams that got one."""
 
     target: str
     streams: int
@@ -68,14 +76,20 @@ class Result:
 
 async def chat(target: Target, prompt: str, max_tokens: int) -> Stream:
     """One streamed request on a connection of its own."""
+    return (await converse(target, [{"role": "user", "content": prompt}], max_tokens))[0]
+
+
+async def converse(target: Target, messages: Sequence[dict[str, str]], max_tokens: int) -> tuple[Stream, str]:
+    """One streamed request with a whole conversation, on a connection of its own, and the text of the answer."""
     body = json.dumps(
         {
             "model": target.model,
-            "messages": [{"role": "user", "content": prompt}],
+            "messages": list(messages),
             "max_tokens": max_tokens,
             "temperature": 0.6,
             "top_p": 0.95,
             "stream": True,
+            "stream_options": {"include_usage": True},
             **target.extra,
         }
     ).encode()
@@ -97,16 +111,20 @@ async def chat(target: Target, prompt: str, max_tokens: int) -> Stream:
         stream.cut = True
     finally:
         writer.close()
-    return stream
+    return stream, "".join(stream.texts)
 
 
 def _take(stream: Stream, event: dict[str, Any], now: float) -> None:
+    told = (event.get("usage") or {}).get("completion_tokens")
+    if told is not None:
+        stream.told_tokens = told
     choices = event.get("choices")
     if not choices:
         return
     delta = choices[0].get("delta", {})
     if delta.get("content") or delta.get("reasoning_content"):
         stream.token_times_s.append(now)
+        stream.texts.append(delta.get("content") or "")
     if choices[0].get("finish_reason"):
         stream.cut = False
 
@@ -125,7 +143,7 @@ async def run(target: Target, prompts: Sequence[str], *, together: int, max_toke
     return Result(
         target=target.name,
         streams=together,
-        tokens=sum(len(stream.token_times_s) for stream in streams),
+        tokens=sum(stream.tokens for stream in streams),
         seconds=seconds,
         first_token_s=[s.first_token_s for s in streams if s.first_token_s is not None],
         gaps_s=[gap for stream in streams for gap in stream.gaps_s],
