@@ -78,7 +78,7 @@ def engine_vendors(backends_dir: Path | None = None) -> frozenset[Vendor]:
 def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Settings) -> ModelSetup:
     """Decide how this model runs here. Reads the model's header; blocks for some milliseconds.
 
-    Raises models.errors.ModelError (too large, context too long, damaged file) or TooManySeats.
+    Raises models.errors.ModelError (too large, context too long, damaged file, not on these cards) or TooManySeats.
     """
     if settings.seats is not None and settings.seats > MOST_SEATS:
         raise TooManySeats(seats=settings.seats, most=MOST_SEATS)
@@ -109,13 +109,23 @@ def _place(installed: InstalledModel, header: GgufHeader, snapshot: HardwareSnap
     vendors = engine_vendors(settings.backends_dir)
     known = residual_store(settings).corrections(installed.sha256, llama_cpp_version())
     wish = (settings.seats, settings.context_tokens)
-    plan = fit_installed(header, snapshot, *wish, usable_vendors=vendors, corrections=known, offload=settings.offload)
+    allow_cpu = settings.allow_cpu_fallback or not snapshot.devices
+    plan = fit_installed(
+        header,
+        snapshot,
+        *wish,
+        allow_cpu=allow_cpu,
+        usable_vendors=vendors,
+        corrections=known,
+        offload=settings.offload,
+    )
     if max(line.total_bytes / max(line.available_bytes, 1) for line in plan.memory) < _SCARCE_FROM:
         return plan
     found = fit_exactly(
         header,
         snapshot,
         *wish,
+        allow_cpu=allow_cpu,
         usable_vendors=vendors,
         corrections=known,
         offload=settings.offload,

@@ -110,6 +110,11 @@ class Settings(BaseSettings):
         description="Folder with loadable ggml backends (libggml-cuda.so, libggml-cann.so and the like), loaded beside "
         "those that came with llama.cpp. Needs a llama.cpp built with GGML_BACKEND_DL.",
     )
+    allow_cpu_fallback: bool = Field(
+        default=False,
+        description="Serve from the processor where the machine has cards and the model cannot run, or does not run, "
+        "on them. Off: such a model is refused. A machine without cards always serves from its processor.",
+    )
     max_waiting: int = Field(
         default=64, ge=0, le=100_000, description="Requests that may wait for a seat; one more is refused with 429."
     )

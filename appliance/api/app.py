@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from starlette.types import ASGIApp
 
 from appliance.api.admin.hardware import HardwareSource, hardware_router
+from appliance.api.admin.offload import OffloadSource, offload_router
 from appliance.api.admin.telemetry import TelemetrySource, telemetry_router
 from appliance.api.auth import KeyVerifier, RequireKey
 from appliance.api.context import BodyLimit, RequestContext
@@ -28,7 +29,8 @@ from appliance.serving.types import ServedModel
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
     """What the API stands on. ``manager`` is ``EngineManager``, ``keys`` ``KeyRepository``, ``models`` the mapping
-    by id that ``chat`` has too, ``telemetry`` ``TelemetryService``, ``hardware`` ``HardwareReader``."""
+    by id that ``chat`` has too, ``telemetry`` ``TelemetryService``, ``hardware`` ``HardwareReader``,
+    ``offload`` ``OffloadProver`` with what it checks."""
 
     chat: ChatService
     models: Mapping[str, ServedModel]
@@ -37,6 +39,7 @@ class ApiServices:
     metrics: MetricsSource
     telemetry: TelemetrySource
     hardware: HardwareSource
+    offload: OffloadSource
     version: str
     max_request_bytes: int
     web_folder: Path = WEB_FOLDER
@@ -68,8 +71,9 @@ def create_app(services: ApiServices) -> ASGIApp:
     private.include_router(metrics_router(services.metrics))
     private.include_router(telemetry_router(services.telemetry))
     private.include_router(hardware_router(services.hardware))
+    private.include_router(offload_router(services.offload))
 
-    app.include_router(health_router(services.manager))
+    app.include_router(health_router(services.manager, services.offload.verdict))
     app.include_router(private)
     app.include_router(pages_router(load_pages(services.web_folder)))
     return RequestContext(BodyLimit(app, services.max_request_bytes))

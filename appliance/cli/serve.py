@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from appliance.daemon import Foundation
     from appliance.settings import Settings
 
 Context = Annotated[
@@ -29,6 +31,10 @@ def serve(
         typer.Option("--offload", help="Allow a part of the model in the host's memory: it fits, but is slow."),
     ] = None,
     backends_dir: Annotated[str | None, typer.Option(help="Folder with loadable ggml backends for cards.")] = None,
+    allow_cpu_fallback: Annotated[
+        bool | None,
+        typer.Option("--allow-cpu-fallback", help="Serve from the processor what cannot run on this machine's cards."),
+    ] = None,
     max_waiting: Annotated[int | None, typer.Option(help="Requests that may wait for a seat.")] = None,
     max_request_bytes: Annotated[int | None, typer.Option(help="Largest request body, in bytes.")] = None,
     start_timeout_s: Annotated[float | None, typer.Option(help="Seconds that a model may take to load.")] = None,
@@ -60,6 +66,7 @@ def serve(
             "threads": threads,
             "offload": offload,
             "backends_dir": backends_dir,
+            "allow_cpu_fallback": allow_cpu_fallback,
             "max_waiting": max_waiting,
             "max_request_bytes": max_request_bytes,
             "start_timeout_s": start_timeout_s,
@@ -86,7 +93,19 @@ def _run(settings: Settings, *, demo: bool, first_key: bool) -> None:
     if demo and foundation.models.default_id() is None:
         with copy_progress(f"Importing {demo_file().name}") as progress:
             import_demo(foundation.models, progress)
+    if demo and _serves_demo(foundation):
+        # It is there to show that a fresh clone works, also where llama.cpp was not built for the machine's cards.
+        settings = settings.model_copy(update={"allow_cpu_fallback": True})
+        foundation = replace(foundation, settings=settings)
     secret = None
     if first_key and foundation.keys.count() == 0:
         secret = foundation.keys.create("first").secret
     Daemon(foundation, TerminalReporter(first_key=secret, has_keys=foundation.keys.count() > 0)).run()
+
+
+def _serves_demo(foundation: Foundation) -> bool:
+    """Whether the demo model is what will be served."""
+    from appliance.demo import is_demo
+
+    wanted = foundation.settings.model or foundation.models.default_id()
+    return wanted is not None and is_demo(foundation.models.get(wanted))

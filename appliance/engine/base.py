@@ -37,13 +37,38 @@ class Feature(StrEnum):
     """``ThinkingControl`` and ``answer_tokens``."""
 
 
+@dataclass(frozen=True, slots=True)
+class BufferBytes:
+    """What an engine holds on one device."""
+
+    weights_bytes: int = 0
+    kv_bytes: int = 0
+    compute_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlacement:
+    """Where the engine itself says that a load went.
+
+    ``buffers`` by the engine's device names (``CUDA0``, ``CANN1``) and ``host``; a mapped file may count there with
+    more than is used of it. ``layers_on_cards`` of ``layers``, the output counted as one. ``graph_splits`` is in how
+    many parts a step is computed: each change between devices, or card and processor, begins a new one.
+    """
+
+    buffers: Mapping[str, BufferBytes]
+    layers_on_cards: int | None = None
+    layers: int | None = None
+    graph_splits: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
     """What a started engine can do.
 
     ``context_tokens`` is what one seat holds; ``longest_token_bytes`` the longest token of the vocabulary, which gives
     a sure lower bound on a text's token count; ``backends`` names what computes (``CPU``, ``CUDA0``, ``CANN0``).
-    ``measured_bytes`` is what the buffers really took, by the engine's device names and ``host``.
+    ``measured_bytes`` is what the buffers really took, by the engine's device names and ``host``; ``placement`` is
+    where they lie; both ``None`` when the engine does not tell.
     """
 
     engine: str
@@ -56,6 +81,7 @@ class EngineInfo:
     model_bytes: int | None = None
     measured_bytes: Mapping[str, int] | None = None
     features: frozenset[Feature] = frozenset()
+    placement: LoadPlacement | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ import structlog
 
 from appliance.engine.base import EngineInfo, EngineStats, ProgressCallback
 from appliance.engine.llamacpp import messages as wire
-from appliance.engine.llamacpp.load_log import measured_bytes
+from appliance.engine.llamacpp.load_log import measured_bytes, read_placement
 from appliance.engine.llamacpp.sequence import BATCH, INTERACTIVE
 from appliance.engine.process import LOG_LINES, SupervisedProcess, describe_exit, engine_environment
 from appliance.engine.request import (
@@ -108,6 +108,7 @@ class LlamaCppEngine:
             longest_token_bytes=ready.longest_token_bytes,
             model_bytes=ready.model_bytes,
             measured_bytes=measured,
+            placement=read_placement(lines),
         )
 
     async def _start_once(self, config: wire.WorkerConfig, timeout_s: float) -> wire.Ready:

@@ -14,7 +14,9 @@ from appliance.engine.base import Engine, EngineInfo, EngineStatus
 from appliance.errors import ModelNotReady
 from appliance.hardware import HardwareReader
 from appliance.metrics.devices import DeviceCollector
+from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
+from appliance.schemas.offload import Offload
 from appliance.security.keys import KeyRepository
 from appliance.serving.admission import Admission
 from appliance.serving.chat import ChatService
@@ -62,6 +64,23 @@ class Machine:
 
 
 @dataclass
+class Verdicts:
+    """Says what a test wants of where models run."""
+
+    told: dict[str, Offload] = field(default_factory=dict)
+    checked: int = 0
+
+    def verdict(self, model_id: str) -> Offload | None:
+        return self.told.get(model_id)
+
+    def verdicts(self) -> tuple[Offload, ...]:
+        return tuple(self.told.values())
+
+    async def check_all(self) -> None:
+        self.checked += 1
+
+
+@dataclass
 class Box:
     """The parts of a running box that tests look at or steer."""
 
@@ -76,6 +95,7 @@ class Box:
     rig: Rig
     monitor: ScriptedMonitor
     machine: Machine
+    verdicts: Verdicts
 
     def use(self, engine: FakeEngine) -> FakeEngine:
         """Put another engine in."""
@@ -116,19 +136,25 @@ def make_box(folder: Path) -> Box:
     made, machine = rig(monitor), Machine()
     hardware = HardwareReader(machine.detect)
     telemetry = TelemetryService(made.sampler, hardware.devices)
+    verdicts = Verdicts()
     app = create_app(
         ApiServices(
             chat=ChatService(models, manager, admission),
             models=models,
             manager=manager,
             keys=keys,
-            metrics=Metrics(ServingCollector(manager, admission.stats), DeviceCollector(telemetry.now)),
+            metrics=Metrics(
+                ServingCollector(manager, admission.stats),
+                DeviceCollector(telemetry.now),
+                OffloadCollector(verdicts.verdicts),
+            ),
             telemetry=telemetry,
             hardware=hardware,
+            offload=verdicts,
             version="1.2.3",
             max_request_bytes=MAX_REQUEST_BYTES,
             web_folder=web,
         )
     )
     secret = keys.create("tester").secret
-    return Box(app, models, engine, manager, admission, keys, secret, database, made, monitor, machine)
+    return Box(app, models, engine, manager, admission, keys, secret, database, made, monitor, machine, verdicts)

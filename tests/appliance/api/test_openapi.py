@@ -22,6 +22,8 @@ async def test_document_is_whole(client: httpx.AsyncClient) -> None:
     assert set(document["paths"]) == {
         "/api/admin/hardware",
         "/api/admin/hardware/refresh",
+        "/api/admin/offload",
+        "/api/admin/offload/check",
         "/api/admin/telemetry",
         "/api/admin/telemetry/history",
         "/healthz",
