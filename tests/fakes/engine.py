@@ -6,9 +6,10 @@ Time is never slept: ``hold_after`` stops every sequence after so many tokens un
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from appliance.engine.base import Engine, EngineInfo, EngineState, EngineStats, EngineStatus, ProgressCallback
+from appliance.engine.base import Engine, EngineInfo, EngineState, EngineStats, EngineStatus, Feature, ProgressCallback
 from appliance.engine.request import (
     Finished,
     FinishReason,
@@ -16,6 +17,7 @@ from appliance.engine.request import (
     GenerationRequest,
     TextSegment,
     TokenDelta,
+    TokenLogprob,
 )
 from appliance.errors import EngineLost, ModelNotReady
 
@@ -30,6 +32,7 @@ FAKE_INFO = EngineInfo(
     context_tokens=512,
     vocabulary_size=2**40,
     longest_token_bytes=TOKEN_BYTES,
+    features=frozenset({Feature.STRUCTURE, Feature.LOGPROBS}),
 )
 
 Script = Callable[[str], Sequence[str | TokenDelta]]
@@ -41,6 +44,7 @@ class FakeEngine:
 
     A token is ``TOKEN_BYTES`` bytes of a segment's UTF-8 (the last one of a segment may be shorter), and can be turned
     back into text, so a script sees the prompt. After ``die`` the object is of no more use, like a real engine.
+    ``structure`` is the script's matter.
     """
 
     def __init__(
@@ -112,7 +116,7 @@ class FakeEngine:
                         break
                     count += delta.count
                     self._generated += delta.count
-                    yield delta
+                    yield with_logprobs(delta, request.logprobs)
             finally:
                 self._endings.pop(request.request_id, None)
                 await self._notify()
@@ -216,6 +220,16 @@ class FakeEngineSource:
         if self.engine is None:
             raise ModelNotReady(reason="the fake is away.")
         return self.engine, self.info
+
+
+def with_logprobs(delta: TokenDelta, top: int | None) -> TokenDelta:
+    """The delta with log probabilities for its tokens, if they are asked for: the last of them has all the text."""
+    if top is None or delta.logprobs:
+        return delta
+    texts = [b""] * (delta.count - 1) + [delta.text.encode()]
+    others = tuple((f"other {rank}".encode(), -2.0 - rank) for rank in range(top))
+    logprobs = (TokenLogprob(text, -0.25, ((text, -0.25), *others)[:top]) for text in texts)
+    return dataclasses.replace(delta, logprobs=tuple(logprobs))
 
 
 def tokens_of(text: str) -> list[int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from appliance.engine.base import EngineInfo, EngineStats, ProgressCallback
+from appliance.engine.base import EngineInfo, EngineStats, Feature, ProgressCallback
 from appliance.engine.llamacpp import messages as wire
 from appliance.engine.llamacpp.load_log import measured_bytes, read_placement
 from appliance.engine.llamacpp.sequence import BATCH, INTERACTIVE
@@ -28,6 +28,7 @@ from appliance.engine.request import (
     SamplingParams,
     TextSegment,
     TokenDelta,
+    TokenLogprob,
 )
 from appliance.errors import EngineLost, EngineStartFailed, GenerationFailed
 
@@ -109,6 +110,7 @@ class LlamaCppEngine:
             model_bytes=ready.model_bytes,
             measured_bytes=measured,
             placement=read_placement(lines),
+            features=frozenset({Feature.STRUCTURE, Feature.LOGPROBS}),
         )
 
     async def _start_once(self, config: wire.WorkerConfig, timeout_s: float) -> wire.Ready:
@@ -184,6 +186,7 @@ class LlamaCppEngine:
         self._streams[request.request_id] = outputs
         self._idle.clear()
         ended = False
+        structure = request.structure
         try:
             self._send(
                 wire.Generate(
@@ -193,6 +196,8 @@ class LlamaCppEngine:
                     _sampling(request.sampling),
                     request.owner,
                     _PRIORITIES[request.priority],
+                    None if structure is None else wire.Structure(structure.kind.value, structure.text),
+                    request.logprobs,
                 )
             )
             while not ended:
@@ -200,7 +205,7 @@ class LlamaCppEngine:
                 if output is None:
                     raise EngineLost
                 if output.text or output.count:
-                    yield TokenDelta(output.text, output.count)
+                    yield TokenDelta(output.text, output.count, tuple(TokenLogprob(*one) for one in output.logprobs))
                 if output.finish is not None:
                     ended = True
                     yield _finished(output)

@@ -63,6 +63,13 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     logit_bias: tuple[tuple[int, float], ...] = ()
 
 
+class Structure(msgspec.Struct, frozen=True):
+    """``appliance.engine.request.Structure`` on the wire."""
+
+    kind: str
+    text: str = ""
+
+
 # -- daemon to worker ------------------------------------------------------------------------------------------
 
 
@@ -73,7 +80,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
-    """Start a sequence. ``owner`` is who is charged for it where seats are scarce; ``priority`` 0 goes before 1."""
+    """Start a sequence. ``owner`` is who is charged for it where seats are scarce; ``priority`` 0 goes before 1.
+    ``structure`` and ``logprobs`` as in ``GenerationRequest``."""
 
     request_id: str
     prompt: list[int]
@@ -81,6 +89,8 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     sampling: Sampling
     owner: str | None = None
     priority: int = 0
+    structure: Structure | None = None
+    logprobs: int | None = None
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
@@ -139,8 +149,13 @@ class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
     message: str
 
 
+TokenLogprob = tuple[bytes, float, tuple[tuple[bytes, float], ...]]
+"""``appliance.engine.request.TokenLogprob`` on the wire."""
+
+
 class Output(msgspec.Struct, frozen=True, array_like=True):
-    """What one sequence got in a step: text of ``count`` new tokens, and its ending when ``finish`` is set."""
+    """What one sequence got in a step: text of ``count`` new tokens, and its ending when ``finish`` is set.
+    ``logprobs`` has one entry for each token of a request that asked for them."""
 
     request_id: str
     text: str = ""
@@ -150,6 +165,7 @@ class Output(msgspec.Struct, frozen=True, array_like=True):
     cached_tokens: int = 0
     completion_tokens: int = 0
     message: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
 
 
 class Counters(msgspec.Struct, frozen=True, array_like=True):

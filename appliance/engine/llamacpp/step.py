@@ -69,16 +69,28 @@ class StepPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenChance:
+    """A token's log probability (natural logarithm) and, the likeliest first, those of the likeliest in its place."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StepResult:
     """``sampled`` has (token, ends_generation) per entry of the plan's work that samples, in order; ``decode_s`` is the
     time inside ``llama_decode``, ``duration_s`` that of the whole step as its worker measured it, None when nobody
-    did."""
+    did. ``chances`` are of the sampled tokens of each request that asked for log probabilities, in order. A request in
+    ``problems`` could not be sampled, for this reason, and has a token that ends it."""
 
     status: DecodeStatus
     sampled: list[tuple[int, bool]] = field(default_factory=list)
     message: str = ""
     decode_s: float = 0.0
     duration_s: float | None = None
+    chances: dict[str, list[TokenChance]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ from appliance.engine.llamacpp.runner.backends import host_overrides, install_lo
 from appliance.engine.llamacpp.runner.batch import Batch
 from appliance.engine.llamacpp.runner.errors import LoadError
 from appliance.engine.llamacpp.runner.sampling import Sampler
+from appliance.engine.llamacpp.runner.structure import StructureCompiler
+from appliance.engine.llamacpp.sampler import Draw, SamplingFailed
 from appliance.engine.llamacpp.step import DecodeStatus, SlotCopy, SlotTokens, SlotTrim, StepPlan, StepResult
 from models.types import EXPERT_TENSORS
 
@@ -51,7 +53,8 @@ class Runner:
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self._memory = llama_cpp.llama_get_memory(self._context)
         self.vocabulary_size = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
-        self._pieces = self._read_pieces()
+        self._texts, self._pieces = self._read_pieces()
+        self._structures: StructureCompiler | None = None
         self._batch = Batch(config.batch_tokens)
 
     # -- loading ----------------------------------------------------------------------------------------------------
@@ -160,18 +163,22 @@ class Runner:
                 if result.status is not DecodeStatus.DONE:
                     raise LoadError("warm_up_failed", f"the model loads but does not compute: {result.message}")
                 measured.append((1, 0, result.decode_s) if decoding else (0, len(tokens), result.decode_s))
-        self._drop_sampler("warm-up")
+        self._samplers.clear()
         self._drops_tails = bool(llama_cpp.llama_memory_seq_rm(self._memory, 0, len(prompt) // 2, -1))
         llama_cpp.llama_memory_clear(self._memory, True)
         return measured
 
     # -- vocabulary -------------------------------------------------------------------------------------------------
 
-    def _read_pieces(self) -> list[bytes]:
-        """Bytes of every token, read once: about 0.1 s for 150,000 tokens, then a list look-up per token."""
+    def _read_pieces(self) -> tuple[list[bytes], list[bytes]]:
+        """Bytes of every token, and what of them is shown: nothing of control tokens.
+
+        Read once: about 0.1 s for 150,000 tokens, then a list look-up per token.
+        """
         size = 256
         buffer = ctypes.create_string_buffer(size)
         visible = {text.encode() for text in self._config.visible_tokens}
+        texts: list[bytes] = []
         pieces: list[bytes] = []
         for token in range(self.vocabulary_size):
             length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
@@ -181,12 +188,25 @@ class Runner:
                 length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
             piece = buffer.raw[:length]
             control = llama_cpp.llama_vocab_get_attr(self._vocab, token) & _CONTROL_ATTRIBUTE
+            texts.append(piece)
             pieces.append(b"" if control and piece not in visible else piece)
-        return pieces
+        return texts, pieces
 
     def piece(self, token: int) -> bytes:
         """Bytes that a token adds to the text; none for control tokens."""
         return self._pieces[token]
+
+    def token_text(self, token: int) -> bytes:
+        """Bytes of a token, a control token's name too."""
+        return self._texts[token]
+
+    @property
+    def structures(self) -> StructureCompiler:
+        """What compiles structured answers' forms; made on first use (0.2 s for 49,000 tokens), which may be in
+        another thread than ``run``'s, but always in the same one."""
+        if self._structures is None:
+            self._structures = StructureCompiler(self._vocab, self._texts)
+        return self._structures
 
     def tokenize(self, segments: Sequence[tuple[str, bool]], *, add_bos: bool) -> list[int]:
         """Tokens of (text, trusted) segments; in a segment that is not trusted control tokens are plain text."""
@@ -211,7 +231,7 @@ class Runner:
     def run(self, plan: StepPlan) -> StepResult:
         """Compute one plan: change the memory, decode once, sample. Never raises for what llama_decode returns."""
         for request_id in plan.ended:
-            self._drop_sampler(request_id)
+            self._samplers.pop(request_id, None)
         if not all(self._change(change) for change in plan.memory):
             for change in plan.memory:
                 slot = change.target if isinstance(change, SlotCopy) else change.slot
@@ -225,13 +245,31 @@ class Runner:
         decode_s = time.perf_counter() - started
         if code != 0:
             return self._failed(plan, code)
-        sampled: list[tuple[int, bool]] = []
-        sampling = (entry for entry in plan.work if entry.sample)
-        for position, entry in zip(outputs, sampling, strict=True):
-            sampler = self._samplers.get(entry.request_id) or self._new_sampler(entry.request_id, entry.sampling)
-            token = sampler.sample(self._context, position)
-            sampled.append((token, bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))))
-        return StepResult(DecodeStatus.DONE, sampled, decode_s=decode_s)
+        return self._sample(plan, outputs, decode_s)
+
+    def _sample(self, plan: StepPlan, outputs: list[int], decode_s: float) -> StepResult:
+        """Draw a token for each entry that wants one. One that cannot be drawn ends its own request alone."""
+        result = StepResult(DecodeStatus.DONE, decode_s=decode_s)
+        positions = iter(outputs)
+        for entry in plan.work:
+            sampler = self._samplers.get(entry.request_id)
+            if sampler is None and entry.sample:
+                sampler = self._new_sampler(entry.request_id, entry.sampling)
+            if sampler is None:
+                continue
+            sampler.catch_up(entry.position, entry.tokens)
+            if not entry.sample:
+                continue
+            try:
+                token = sampler.sample(self._context, next(positions))
+            except SamplingFailed as problem:
+                result.problems[entry.request_id] = str(problem)
+                result.sampled.append((0, True))
+                continue
+            result.sampled.append((token, bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))))
+            if chances := sampler.take_chances():
+                result.chances[entry.request_id] = chances
+        return result
 
     def _change(self, change: SlotTrim | SlotCopy) -> bool:
         """Change the memory; False when it cannot drop a part of a slot."""
@@ -252,20 +290,13 @@ class Runner:
         return StepResult(status, message=f"llama.cpp refused the step (llama_decode returned {code})")
 
     def _new_sampler(self, request_id: str, sampling: object) -> Sampler:
-        assert isinstance(sampling, Sampling)
-        sampler = Sampler(sampling, self.vocabulary_size, self._config.seat_context)
-        self._samplers[request_id] = sampler
+        draw = Draw(sampling=sampling) if isinstance(sampling, Sampling) else sampling
+        assert isinstance(draw, Draw)
+        sampler = self._samplers[request_id] = Sampler(draw, self.vocabulary_size)
         return sampler
-
-    def _drop_sampler(self, request_id: str) -> None:
-        sampler = self._samplers.pop(request_id, None)
-        if sampler is not None:
-            sampler.close()
 
     def close(self) -> None:
         """Free everything. Idempotent."""
-        for request_id in list(self._samplers):
-            self._drop_sampler(request_id)
         if self._context:
             llama_cpp.llama_free(self._context)
             self._context = None

@@ -1,4 +1,4 @@
-"""The runner on the real library: what it draws is what llama.cpp's own sampling would draw."""
+"""The runner on the real library."""
 
 from __future__ import annotations
 
@@ -14,9 +14,6 @@ from appliance.engine.llamacpp.step import DecodeStatus, SlotCopy, SlotTokens, S
 
 MODEL = Path(__file__).parents[3] / "fixtures" / "tiny_r1" / "gguf" / "Tiny-R1-Q8_0.gguf"
 PROMPT = "<｜begin▁of▁sentence｜><｜User｜>Tell me something you were never told.<｜Assistant｜><think>\n"
-DRAWS = 400
-NO_EFFECT = 1.0000001
-"""A repeat penalty of nothing: it makes the runner use llama.cpp's own path over the whole vocabulary."""
 
 
 @pytest.fixture(scope="module")
@@ -35,25 +32,6 @@ def draw(runner: Runner, sampling: Sampling, name: str) -> int:
     assert result.status is DecodeStatus.DONE
     runner.run(StepPlan(ended=[name]))
     return result.sampled[0][0]
-
-
-def test_greedy_is_llama_cpps_greedy(runner: Runner) -> None:
-    ours = draw(runner, Sampling(seed=1, temperature=0.0), "a")
-    theirs = draw(runner, Sampling(seed=1, temperature=0.0, repeat_penalty=NO_EFFECT), "b")
-    assert ours == theirs
-
-
-@pytest.mark.parametrize(
-    "settings", [{"temperature": 1.5, "top_p": 0.9}, {"temperature": 2.0, "top_p": 1.0, "top_k": 20}]
-)
-def test_a_window_draws_the_same_token_for_every_seed(runner: Runner, settings: dict[str, float]) -> None:
-    different = [
-        seed
-        for seed in range(60)
-        if draw(runner, Sampling(seed=seed, **settings), f"w{seed}")  # type: ignore[arg-type]
-        != draw(runner, Sampling(seed=seed, repeat_penalty=NO_EFFECT, **settings), f"f{seed}")  # type: ignore[arg-type]
-    ]
-    assert different == []
 
 
 def test_a_bias_forbids_and_forces(runner: Runner) -> None:
