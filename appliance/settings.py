@@ -115,6 +115,12 @@ class Settings(BaseSettings):
         description="Serve from the processor where the machine has cards and the model cannot run, or does not run, "
         "on them. Off: such a model is refused. A machine without cards always serves from its processor.",
     )
+    chat_memory_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="Most bytes of the host's memory that keep idle chats, so that their next turn need not be "
+        "computed again; 0 keeps none there. Without it: half of what the model leaves free, 8 GiB at most.",
+    )
     max_waiting: int = Field(
         default=64, ge=0, le=100_000, description="Requests that may wait for a seat; one more is refused with 429."
     )

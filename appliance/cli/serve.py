@@ -35,6 +35,9 @@ def serve(
         bool | None,
         typer.Option("--allow-cpu-fallback", help="Serve from the processor what cannot run on this machine's cards."),
     ] = None,
+    chat_memory_bytes: Annotated[
+        int | None, typer.Option(help="Most bytes of memory that keep idle chats; 0 keeps none.")
+    ] = None,
     max_waiting: Annotated[int | None, typer.Option(help="Requests that may wait for a seat.")] = None,
     max_request_bytes: Annotated[int | None, typer.Option(help="Largest request body, in bytes.")] = None,
     start_timeout_s: Annotated[float | None, typer.Option(help="Seconds that a model may take to load.")] = None,
@@ -67,6 +70,7 @@ def serve(
             "offload": offload,
             "backends_dir": backends_dir,
             "allow_cpu_fallback": allow_cpu_fallback,
+            "chat_memory_bytes": chat_memory_bytes,
             "max_waiting": max_waiting,
             "max_request_bytes": max_request_bytes,
             "start_timeout_s": start_timeout_s,

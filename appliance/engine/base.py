@@ -93,6 +93,11 @@ class EngineStats:
     one. ``evictions`` is how often an idle chat was forgotten, ``evicted_tokens`` what that gave back. Of ``cells``
     tokens that the cache holds ``cells_used`` are in use, shared ones once. ``step_counts`` counts steps by how long
     they took: up to each of ``STEP_BOUNDS_S``, then longer; all of them took ``step_s``.
+
+    What is kept of chats outside of the cache: ``tier_hits`` requests took ``tier_hit_tokens`` tokens over from there
+    (also counted as ``cached_tokens``), ``tier_restored_bytes`` in all; ``tier_saves`` blocks of ``tier_saved_bytes``
+    were saved, ``tier_drops`` given up because a bound was met, ``tier_failures`` could not be used.
+    ``tier_memory_bytes`` is what lies in the host's memory now.
     """
 
     active: int = 0
@@ -113,6 +118,14 @@ class EngineStats:
     step_counts: tuple[int, ...] = ()
     step_s: float = 0.0
     longest_step_s: float = 0.0
+    tier_hits: int = 0
+    tier_hit_tokens: int = 0
+    tier_saves: int = 0
+    tier_saved_bytes: int = 0
+    tier_restored_bytes: int = 0
+    tier_drops: int = 0
+    tier_failures: int = 0
+    tier_memory_bytes: int = 0
     pid: int | None = None
     log_tail: tuple[str, ...] = field(default=())
 

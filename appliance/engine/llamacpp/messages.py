@@ -28,6 +28,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``visible_tokens`` are control tokens that the text shows nevertheless, such as ``</think>`` where a converter
     marked it as control. ``tensor_split`` has the number of layers of each device.
     ``experts_on_host`` keeps the routed experts of a mixture in the host's memory and has the processor compute them.
+    ``tier_memory_bytes`` bounds what is kept of idle chats in the host's memory, outside of the KV cache; 0 keeps
+    nothing.
     """
 
     model_path: str
@@ -47,6 +49,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     visible_tokens: tuple[str, ...] = ()
     tensor_split: tuple[int, ...] = ()
     experts_on_host: bool = False
+    tier_memory_bytes: int = 0
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -192,6 +195,14 @@ class Counters(msgspec.Struct, frozen=True, array_like=True):
     step_counts: tuple[int, ...] = ()
     step_s: float = 0.0
     longest_step_s: float = 0.0
+    tier_hits: int = 0
+    tier_hit_tokens: int = 0
+    tier_saves: int = 0
+    tier_saved_bytes: int = 0
+    tier_restored_bytes: int = 0
+    tier_drops: int = 0
+    tier_failures: int = 0
+    tier_memory_bytes: int = 0
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):

@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -31,6 +31,7 @@ from appliance.engine.llamacpp.sampler import REPEAT_TOKENS, Constraint, Draw
 from appliance.engine.llamacpp.scheduler import Scheduler, SchedulerLimits
 from appliance.engine.llamacpp.sequence import Sequence
 from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, StepPlan, StepResult, TokenChance
+from appliance.engine.llamacpp.tier_index import TierLimits, block_tokens_for
 
 EXIT_LOAD_FAILED = 1
 EXIT_FATAL_STEP = 70
@@ -70,6 +71,12 @@ class StepRunner(Protocol):
 
     @property
     def slots(self) -> int: ...
+
+    @property
+    def bytes_per_token(self) -> float: ...
+
+    @property
+    def blocks(self) -> dict[bytes, Any]: ...
 
     def run(self, plan: StepPlan) -> StepResult: ...
 
@@ -111,7 +118,12 @@ class Worker:
             step=config.batch_tokens,
             chunk_beside_decode=config.chunk_beside_decode,
         )
-        self.scheduler = Scheduler(limits, shares=runner.shares)
+        tiers = TierLimits(
+            memory_bytes=config.tier_memory_bytes,
+            block_tokens=block_tokens_for(runner.bytes_per_token),
+            bytes_per_token=runner.bytes_per_token,
+        )
+        self.scheduler = Scheduler(limits, shares=runner.shares, tiers=tiers)
         self.inbox: Inbox = queue.SimpleQueue()
         self._runner = runner
         self._channel = channel
@@ -132,6 +144,8 @@ class Worker:
             plan = self.scheduler.schedule()
             result = self._step(plan)
             outputs += self._outputs(self.scheduler.update(result), result)
+            for key in self.scheduler.tiers.take_work().forget:
+                self._runner.blocks.pop(key, None)
             stepped = time.perf_counter()
             self._busy_s += stepped - started
             if outputs:
@@ -151,11 +165,12 @@ class Worker:
         self._steps += 1
         self._decode_s += result.decode_s
         self._step_times.add(duration_s)
-        return replace(result, duration_s=duration_s)
+        # What moved to and from the tiers is measured apart: it must not count as the cost of tokens.
+        return replace(result, duration_s=duration_s - result.save_s - result.restore_s)
 
     def counters(self) -> wire.Counters:
         """Totals since the load."""
-        slots = self.scheduler.slots
+        slots, tiers = self.scheduler.slots, self.scheduler.tiers
         return wire.Counters(
             active=self.scheduler.running_count,
             waiting=self.scheduler.waiting_count,
@@ -175,6 +190,14 @@ class Worker:
             step_counts=tuple(self._step_times.counts),
             step_s=self._step_times.total_s,
             longest_step_s=self._step_times.longest_s,
+            tier_hits=tiers.hits,
+            tier_hit_tokens=tiers.hit_tokens,
+            tier_saves=tiers.index.counts.saves,
+            tier_saved_bytes=tiers.index.counts.saved_bytes,
+            tier_restored_bytes=tiers.restored_bytes,
+            tier_drops=tiers.index.counts.drops,
+            tier_failures=tiers.failures,
+            tier_memory_bytes=tiers.index.memory_bytes,
         )
 
     def _take_messages(self, outputs: list[wire.Output]) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import llama_cpp
@@ -19,9 +20,18 @@ from appliance.engine.llamacpp.runner.backends import host_overrides, install_lo
 from appliance.engine.llamacpp.runner.batch import Batch
 from appliance.engine.llamacpp.runner.errors import LoadError
 from appliance.engine.llamacpp.runner.sampling import Sampler
+from appliance.engine.llamacpp.runner.state import SequenceState
 from appliance.engine.llamacpp.runner.structure import StructureCompiler
 from appliance.engine.llamacpp.sampler import Draw, SamplingFailed
-from appliance.engine.llamacpp.step import DecodeStatus, SlotCopy, SlotTokens, SlotTrim, StepPlan, StepResult
+from appliance.engine.llamacpp.step import (
+    DecodeStatus,
+    SlotCopy,
+    SlotSave,
+    SlotTokens,
+    SlotTrim,
+    StepPlan,
+    StepResult,
+)
 from models.types import EXPERT_TENSORS
 
 _KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
@@ -39,6 +49,10 @@ class Runner:
         self._config = config
         self._samplers: dict[str, Sampler] = {}
         self._drops_tails = True
+        self.blocks: dict[bytes, Any] = {}
+        """Bytes of saved blocks by their names; the worker forgets and adds them between steps."""
+        self.bytes_per_token = 0.0
+        """What a token takes when it is saved, from ``warm_up`` on."""
         self._model: Any = None
         self._context: Any = None
         install_log()
@@ -56,6 +70,7 @@ class Runner:
         self._texts, self._pieces = self._read_pieces()
         self._structures: StructureCompiler | None = None
         self._batch = Batch(config.batch_tokens)
+        self._state = SequenceState(self._context, self._memory, spare=self.slots)
 
     # -- loading ----------------------------------------------------------------------------------------------------
 
@@ -91,10 +106,11 @@ class Runner:
         parameters.n_ctx = config.seats * config.seat_context
         parameters.n_batch = config.batch_tokens
         parameters.n_ubatch = min(config.ubatch_tokens, config.batch_tokens)
-        parameters.n_seq_max = self.slots
+        # One more than the slots: a sequence through which parts of slots are saved and restored.
+        parameters.n_seq_max = self.slots + 1
         # One row of logits per sequence is all that is ever asked for; llama.cpp would otherwise reserve n_batch rows,
         # which for R1's vocabulary is most of the compute buffer. It wants no fewer rows than there are slots.
-        parameters.n_outputs_max = self.slots
+        parameters.n_outputs_max = self.slots + 1
         parameters.n_threads = config.threads
         parameters.n_threads_batch = config.threads
         parameters.type_k = parameters.type_v = _KV_TYPES[config.kv_type]
@@ -141,7 +157,9 @@ class Runner:
         """Sequences that the memory keeps apart: the seats, and more that only keep what was computed. A recurrent
         model's slots have a state each that costs memory, and could not be shared: it has none beyond its seats."""
         more = self._config.cache_slots if self.shares else 0
-        return max(self._config.seats, min(self._config.seats + more, int(llama_cpp.llama_max_parallel_sequences())))
+        return max(
+            self._config.seats, min(self._config.seats + more, int(llama_cpp.llama_max_parallel_sequences()) - 1)
+        )
 
     def warm_up(self) -> list[tuple[int, int, float]]:
         """Compute a prompt and a token; how long each took, as ``Pace.learn`` takes it. Raises LoadError.
@@ -164,6 +182,8 @@ class Runner:
                     raise LoadError("warm_up_failed", f"the model loads but does not compute: {result.message}")
                 measured.append((1, 0, result.decode_s) if decoding else (0, len(tokens), result.decode_s))
         self._samplers.clear()
+        if self.shares:
+            self.bytes_per_token = self._state.size_bytes(0) / (len(prompt) + 1)
         self._drops_tails = bool(llama_cpp.llama_memory_seq_rm(self._memory, 0, len(prompt) // 2, -1))
         llama_cpp.llama_memory_clear(self._memory, True)
         return measured
@@ -229,14 +249,42 @@ class Runner:
     # -- steps ------------------------------------------------------------------------------------------------------
 
     def run(self, plan: StepPlan) -> StepResult:
-        """Compute one plan: change the memory, decode once, sample. Never raises for what llama_decode returns."""
+        """Compute one plan: save, change the memory, restore, decode once, sample. Never raises for what llama_decode
+        returns."""
         for request_id in plan.ended:
             self._samplers.pop(request_id, None)
+        if not (plan.saves or plan.restores):
+            return self._compute(plan, [])
+        started = time.perf_counter()
+        saved = [self._save(save) for save in plan.saves]
+        save_s = time.perf_counter() - started
+        restored: list[bool] = []
+        result = self._compute(plan, restored)
+        return replace(result, saved=saved, restored=restored, save_s=save_s)
+
+    def _save(self, save: SlotSave) -> int:
+        """Bytes that were saved, 0 when llama.cpp did not give them."""
+        data = self._state.save(save.slot, save.start, save.end)
+        if data is None:
+            return 0
+        self.blocks[save.key] = data
+        return len(data)
+
+    def _compute(self, plan: StepPlan, restored: list[bool]) -> StepResult:
+        """The step after its saves; ``restored`` gets whether each restore was done."""
         if not all(self._change(change) for change in plan.memory):
             for change in plan.memory:
                 slot = change.target if isinstance(change, SlotCopy) else change.slot
                 llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
             return StepResult(DecodeStatus.TRIM_REFUSED)
+        restoring = time.perf_counter()
+        for restore in plan.restores:
+            data = self.blocks.get(restore.key)
+            restored.append(data is not None and self._state.restore(restore.slot, restore.start, restore.end, data))
+        restore_s = time.perf_counter() - restoring if plan.restores else 0.0
+        return replace(self._decode(plan), restore_s=restore_s)
+
+    def _decode(self, plan: StepPlan) -> StepResult:
         if not plan.work:
             return StepResult(DecodeStatus.DONE)
         outputs = self._batch.fill(plan)

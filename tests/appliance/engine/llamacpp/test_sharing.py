@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from appliance.engine.llamacpp.scheduler import PATIENCE_STEPS, Scheduler, SchedulerLimits
 from appliance.engine.llamacpp.sequence import BATCH, INTERACTIVE, Finish, Sequence
 from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, SlotCopy, StepPlan, StepResult
+from appliance.engine.llamacpp.tier_index import TierLimits
 from tests.appliance.engine.llamacpp.unified_cache import UnifiedCache, answer
 
 SEATS, CONTEXT = 3, 160
@@ -29,8 +30,15 @@ def document(number: int, length: int) -> list[int]:
 class Box:
     """A scheduler, its cache and what its requests got."""
 
-    def __init__(self, limits: SchedulerLimits = LIMITS, *, shares: bool = True, parts: bool = True) -> None:
-        self.scheduler = Scheduler(limits, shares=shares)
+    def __init__(
+        self,
+        limits: SchedulerLimits = LIMITS,
+        *,
+        shares: bool = True,
+        parts: bool = True,
+        tiers: TierLimits | None = None,
+    ) -> None:
+        self.scheduler = Scheduler(limits, shares=shares, tiers=tiers)
         self.cache = UnifiedCache(limits.seats * limits.seat_context, parts=parts)
         self.sequences: dict[str, Sequence] = {}
         self.said: dict[str, list[int]] = {}
@@ -51,20 +59,34 @@ class Box:
         assert len({entry.slot for entry in plan.work}) == len(plan.work), "a slot twice in a step"
         if fail is not None and not plan.work:
             fail = None
-        shown = self.cache.run(StepPlan(memory=plan.memory))
+        shown = self.cache.run(StepPlan(saves=plan.saves, memory=plan.memory))
+        restored: list[bool] = []
         if shown.status is DecodeStatus.DONE:
             assert len(self.cache.cells) == self.scheduler.slots.tree.cells, "the cells are counted wrong"
             for slot in self.scheduler.slots.slots:
                 assert self.cache.seen(slot.index) == slot.tokens, "a slot does not see what the table says"
-            result = self.cache.run(StepPlan(work=plan.work), fail=fail)
+            result = self.cache.run(StepPlan(restores=plan.restores, work=plan.work), fail=fail)
+            restored = result.restored
             if fail is None:
                 assert result.status is DecodeStatus.DONE, "the cache was over-committed"
         else:
             result = shown
-        self.take(self.scheduler.update(StepResult(result.status, result.sampled, "why", 0.0, duration_s)))
+        self.take(
+            self.scheduler.update(
+                StepResult(result.status, result.sampled, "why", 0.0, duration_s, saved=shown.saved, restored=restored)
+            )
+        )
+        self.do_tier_work()
         self.scheduler.check_integrity()
         self.plans.append(plan)
         return plan
+
+    def do_tier_work(self) -> None:
+        work = self.scheduler.tiers.take_work()
+        for key in work.forget:
+            del self.cache.blocks[key]
+        kept = {block.key for block in self.scheduler.tiers.index.all() if block.in_memory}
+        assert set(self.cache.blocks) == kept, "other blocks are kept than the index says"
 
     def take(self, events: list[SequenceEvent]) -> None:
         for event in events:
