@@ -28,6 +28,7 @@ PURE = {
         "fair_queue",
         "pace",
         "step",
+        "tier_blocks",
         "tier_index",
         "tiering",
     )

@@ -37,7 +37,7 @@ from appliance.engine.llamacpp.step import (
     StepPlan,
     StepResult,
 )
-from appliance.engine.llamacpp.tier_index import TierLimits
+from appliance.engine.llamacpp.tier_blocks import TierLimits
 from appliance.engine.llamacpp.tiering import Tiering
 
 WORTH_WAITING_TOKENS = 32

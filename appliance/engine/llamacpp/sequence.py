@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from appliance.engine.llamacpp.tier_index import Block
+from appliance.engine.llamacpp.tier_blocks import Block
 
 
 class Phase(StrEnum):

@@ -15,7 +15,8 @@ from appliance.engine.llamacpp.pace import Average, Pace
 from appliance.engine.llamacpp.sequence import Sequence
 from appliance.engine.llamacpp.slots import Slot, SlotTable
 from appliance.engine.llamacpp.step import SlotRestore, SlotSave, StepPlan, StepResult
-from appliance.engine.llamacpp.tier_index import Block, TierIndex, TierLimits, TierWork, block_key
+from appliance.engine.llamacpp.tier_blocks import Block, TierLimits, TierWork, block_key
+from appliance.engine.llamacpp.tier_index import TierIndex
 
 WORTH_TOKENS = 32
 """Fewer tokens are computed, not saved or taken over."""

@@ -31,7 +31,7 @@ from appliance.engine.llamacpp.sampler import REPEAT_TOKENS, Constraint, Draw
 from appliance.engine.llamacpp.scheduler import Scheduler, SchedulerLimits
 from appliance.engine.llamacpp.sequence import Sequence
 from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, StepPlan, StepResult, TokenChance
-from appliance.engine.llamacpp.tier_index import TierLimits, block_tokens_for
+from appliance.engine.llamacpp.tier_blocks import TierLimits, block_tokens_for
 
 EXIT_LOAD_FAILED = 1
 EXIT_FATAL_STEP = 70

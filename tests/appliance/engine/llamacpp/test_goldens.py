@@ -17,7 +17,7 @@ from appliance.engine.llamacpp.runner import Runner
 from appliance.engine.llamacpp.scheduler import Scheduler, SchedulerLimits
 from appliance.engine.llamacpp.sequence import Sequence
 from appliance.engine.llamacpp.step import SlotCopy
-from appliance.engine.llamacpp.tier_index import TierLimits
+from appliance.engine.llamacpp.tier_blocks import TierLimits
 
 TINY = Path(__file__).parents[3] / "fixtures" / "tiny_r1"
 GOLDENS: list[dict[str, Any]] = json.loads((TINY / "prompts.json").read_text(encoding="utf-8"))["prompts"]

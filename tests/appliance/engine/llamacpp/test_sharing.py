@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from appliance.engine.llamacpp.scheduler import PATIENCE_STEPS, Scheduler, SchedulerLimits
 from appliance.engine.llamacpp.sequence import BATCH, INTERACTIVE, Finish, Sequence
 from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, SlotCopy, StepPlan, StepResult
-from appliance.engine.llamacpp.tier_index import TierLimits
+from appliance.engine.llamacpp.tier_blocks import TierLimits
 from tests.appliance.engine.llamacpp.unified_cache import UnifiedCache, answer
 
 SEATS, CONTEXT = 3, 160

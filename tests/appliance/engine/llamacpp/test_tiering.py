@@ -9,7 +9,7 @@ from hypothesis.stateful import initialize, rule
 
 from appliance.engine.llamacpp.scheduler import SchedulerLimits
 from appliance.engine.llamacpp.step import DecodeStatus, SlotRestore
-from appliance.engine.llamacpp.tier_index import TierLimits, block_tokens_for
+from appliance.engine.llamacpp.tier_blocks import TierLimits, block_tokens_for
 from appliance.engine.llamacpp.tiering import SMALLEST_END_TOKENS, WORTH_TOKENS
 from tests.appliance.engine.llamacpp.test_sharing import CONTEXT, SEATS, Box, Everything, document
 from tests.appliance.engine.llamacpp.unified_cache import BYTES_PER_TOKEN
