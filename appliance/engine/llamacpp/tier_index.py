@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from appliance.engine.llamacpp.prefix_cache import common_prefix
 from appliance.engine.llamacpp.tier_blocks import Block, Kept, TierCounts, TierLimits, TierWork, block_key
 
+
 class TierIndex:
     """The tree of blocks with its two bounds."""
 
