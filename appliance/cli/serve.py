@@ -20,6 +20,7 @@ Context = Annotated[
 
 
 def serve(
+    # Over 60 lines because every flag has its line twice.
     model: Annotated[str | None, typer.Option(help="Id of the model to load. Default: the store's default.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 is every network.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
