@@ -73,7 +73,7 @@ class RequestContext:
                 key=state.get("key_name"),
                 client_left=state.get("client_left", False),
                 # What was done to a chat request beside what its client asked for.
-                **{name: state[name] for name in ("changed", "trimmed") if name in state},
+                **{name: state[name] for name in ("changed", "trimmed", "ignored") if name in state},
             )
 
 
