@@ -165,6 +165,11 @@ class Engine(Protocol):
         """End a request soon. Idempotent; an unknown id is nothing."""
         ...
 
+    async def answer_now(self, request_id: str) -> None:
+        """End the thought of a request soon, so that its answer begins. Idempotent; nothing for an unknown id, a
+        request without ``thinking``, or one that answers already."""
+        ...
+
     async def wait_lost(self) -> str:
         """Return when the engine has ended by itself, with the cause in one line."""
         ...

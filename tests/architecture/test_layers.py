@@ -31,6 +31,8 @@ PURE = {
         "tier_blocks",
         "tier_index",
         "tiering",
+        "thought",
+        "loops",
     )
 }
 

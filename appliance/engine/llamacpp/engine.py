@@ -27,6 +27,8 @@ from appliance.engine.request import (
     Priority,
     SamplingParams,
     TextSegment,
+    ThinkingControl,
+    ThinkingEnd,
     TokenDelta,
     TokenLogprob,
 )
@@ -110,7 +112,7 @@ class LlamaCppEngine:
             model_bytes=ready.model_bytes,
             measured_bytes=measured,
             placement=read_placement(lines),
-            features=frozenset({Feature.STRUCTURE, Feature.LOGPROBS}),
+            features=frozenset({Feature.STRUCTURE, Feature.LOGPROBS, Feature.THINKING}),
         )
 
     async def _start_once(self, config: wire.WorkerConfig, timeout_s: float) -> wire.Ready:
@@ -198,6 +200,8 @@ class LlamaCppEngine:
                     _PRIORITIES[request.priority],
                     None if structure is None else wire.Structure(structure.kind.value, structure.text),
                     request.logprobs,
+                    None if request.thinking is None else _thinking(request.thinking),
+                    request.answer_tokens,
                 )
             )
             while not ended:
@@ -224,6 +228,11 @@ class LlamaCppEngine:
         """End a request soon. Idempotent."""
         with suppress(EngineLost):
             self._send(wire.Abort(request_id))
+
+    async def answer_now(self, request_id: str) -> None:
+        """End a request's thought soon. Idempotent."""
+        with suppress(EngineLost):
+            self._send(wire.AnswerNow(request_id))
 
     def stats(self) -> EngineStats:
         """Counters of the last step."""
@@ -359,6 +368,19 @@ def _finished(output: wire.Output) -> Finished:
         cached_tokens=output.cached_tokens,
         completion_tokens=output.completion_tokens,
         error=GenerationFailed(cause=output.message) if reason is FinishReason.ERROR else None,
+        thinking_end=None if output.thinking_end is None else ThinkingEnd(output.thinking_end),
+        answer_looped=output.answer_looped,
+    )
+
+
+def _thinking(control: ThinkingControl) -> wire.Thinking:
+    return wire.Thinking(
+        opened=control.opened,
+        open_tokens=control.open_tokens,
+        close_tokens=control.close_tokens,
+        landing_tokens=control.landing_tokens,
+        budget_tokens=control.budget_tokens,
+        breaks_loops=control.breaks_loops,
     )
 
 

@@ -73,6 +73,17 @@ class Structure(msgspec.Struct, frozen=True):
     text: str = ""
 
 
+class Thinking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``appliance.engine.request.ThinkingControl`` on the wire."""
+
+    opened: bool
+    open_tokens: tuple[int, ...]
+    close_tokens: tuple[int, ...]
+    landing_tokens: tuple[int, ...]
+    budget_tokens: int | None = None
+    breaks_loops: bool = True
+
+
 # -- daemon to worker ------------------------------------------------------------------------------------------
 
 
@@ -84,7 +95,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Start a sequence. ``owner`` is who is charged for it where seats are scarce; ``priority`` 0 goes before 1.
-    ``structure`` and ``logprobs`` as in ``GenerationRequest``."""
+    ``structure``, ``logprobs`` and ``answer_tokens`` as in ``GenerationRequest``."""
 
     request_id: str
     prompt: list[int]
@@ -94,10 +105,18 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     priority: int = 0
     structure: Structure | None = None
     logprobs: int | None = None
+    thinking: Thinking | None = None
+    answer_tokens: int | None = None
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
     """End a sequence; it answers with an ending unless it has ended already."""
+
+    request_id: str
+
+
+class AnswerNow(msgspec.Struct, frozen=True, tag="answer_now"):
+    """End a sequence's thought soon; nothing where there is none."""
 
     request_id: str
 
@@ -114,7 +133,7 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """End the worker."""
 
 
-ToWorker = Load | Generate | Abort | Tokenize | Shutdown
+ToWorker = Load | Generate | Abort | AnswerNow | Tokenize | Shutdown
 
 
 # -- worker to daemon ------------------------------------------------------------------------------------------
@@ -169,6 +188,8 @@ class Output(msgspec.Struct, frozen=True, array_like=True):
     completion_tokens: int = 0
     message: str = ""
     logprobs: tuple[TokenLogprob, ...] = ()
+    thinking_end: str | None = None
+    answer_looped: bool = False
 
 
 class Counters(msgspec.Struct, frozen=True, array_like=True):

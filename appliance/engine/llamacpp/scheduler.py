@@ -8,7 +8,8 @@ One step, in this order:
 1. Aborted sequences leave their slots.
 2. Waiting sequences take free seats (``fair_queue``). What any slot holds of a prompt, its sequence gets without
    computing it (``slots``). Where a sequence before it is computing what it needs, it waits for that.
-3. Every decoding sequence gets its one token: nobody who is being answered is left out of a step.
+3. Every decoding sequence gets its one token, or those that were written for it: nobody who is being answered is
+   left out of a step.
 4. Prompts get what the time of a step leaves (``pace``): half of it the one that came first, half the one that is
    done soonest, interactive ones before batch.
 5. Sequences take over what is kept of their prompts outside of the cache, and what ended ones left is saved there, a
@@ -37,6 +38,7 @@ from appliance.engine.llamacpp.step import (
     StepPlan,
     StepResult,
 )
+from appliance.engine.llamacpp.thought import Verdict
 from appliance.engine.llamacpp.tier_blocks import TierLimits
 from appliance.engine.llamacpp.tiering import Tiering
 
@@ -105,6 +107,12 @@ class Scheduler:
         """End a sequence at the next step. An unknown id is nothing: it may just have finished."""
         self._aborted.append(request_id)
 
+    def answer_now(self, request_id: str) -> None:
+        """End a sequence's thought soon. Idempotent; an unknown id, or one without a thought, is nothing."""
+        sequence = self._running.get(request_id) or self._waiting.find(request_id)
+        if sequence is not None and sequence.watch is not None:
+            sequence.watch.ask()
+
     @property
     def has_work(self) -> bool:
         """Whether ``schedule`` would give work or endings: not so while all that run wait for the disk."""
@@ -141,10 +149,14 @@ class Scheduler:
         """The next step. Every call is followed by one ``update`` with its result, unless the plan has no work."""
         self._admit()
         self._follow()
-        decoding = [sequence for sequence in self._running.values() if sequence.decoding]
-        work = [self._entry(sequence, 1) for sequence in decoding[: self._step_limit]]
-        rows = len(work)
-        work += self._prompts(self.pace.prompt_tokens(rows), self._step_limit - rows)
+        decoding = [s for s in self._running.values() if s.decoding and not (s.leader or s.blocks)][: self._step_limit]
+        rows, spare = len(decoding), self._step_limit - len(decoding)
+        work: list[SlotTokens] = []
+        for sequence in decoding:
+            written = min(sequence.pending - 1, spare)
+            spare -= written
+            work.append(self._entry(sequence, 1 + written))
+        work += self._prompts(self.pace.prompt_tokens(rows), spare)
         restores = self.tiers.plan_restores(self._running.values(), beside_decode=rows > 0)
         self.slots.make_room(sum(len(entry.tokens) for entry in work) + sum(restore.cells for restore in restores))
         ended, self._ended = self._ended, []
@@ -322,11 +334,25 @@ class Scheduler:
     def _take_token(self, sequence: Sequence, token: int, *, ends: bool) -> list[SequenceEvent]:
         if ends:
             return [self._finish(sequence, Finish.STOP)]
+        sequence.forced = 0
+        room = min(sequence.max_tokens - sequence.generated, self.limits.seat_context - len(sequence.tokens))
+        verdict = Verdict.TAKE if sequence.watch is None else sequence.watch.take(token, room)
+        if verdict is Verdict.LAND:
+            return self._land(sequence)
         sequence.tokens.append(token)
         event = SequenceEvent(sequence.request_id, token=token)
-        if sequence.generated >= sequence.max_tokens or len(sequence.tokens) >= self.limits.seat_context:
+        if verdict is Verdict.LAST or room <= 1:
             return [event, self._finish(sequence, Finish.LENGTH)]
         return [event]
+
+    @staticmethod
+    def _land(sequence: Sequence) -> list[SequenceEvent]:
+        """Write the end of a thought for the model, as if it had been drawn, in place of the token that was."""
+        assert sequence.watch is not None
+        landing = sequence.watch.land()
+        sequence.tokens.extend(landing)
+        sequence.forced = len(landing)
+        return [SequenceEvent(sequence.request_id, token=token) for token in landing]
 
     def _finish(self, sequence: Sequence, finish: Finish, message: str = "") -> SequenceEvent:
         if sequence.phase is Phase.WAITING:
@@ -349,6 +375,8 @@ class Scheduler:
             cached_tokens=sequence.cached,
             completion_tokens=sequence.generated,
             message=message,
+            thought_end=sequence.watch.end if sequence.watch is not None else None,
+            answer_looped=sequence.watch is not None and sequence.watch.answer_looped,
         )
 
     def _fail(self, sequence: Sequence, message: str) -> SequenceEvent:
@@ -407,6 +435,9 @@ class Scheduler:
             assert sequence.phase is Phase.RUNNING, "a sequence with a slot is not running"
             assert slot.tokens == sequence.tokens[: sequence.computed], "a slot does not hold its sequence's tokens"
             assert sequence.pending > 0, "a running sequence has nothing to compute"
+            assert sequence.forced <= sequence.generated, "more was written for a sequence than it has"
+            assert sequence.generated < sequence.max_tokens, "a sequence has all its tokens and goes on"
+            assert len(sequence.tokens) < self.limits.seat_context, "a running sequence fills its seat"
             leader = self._running.get(sequence.leader or "")
             assert leader is None or leader.turn < sequence.turn, "a sequence waits for a later one"
         for waiting in self._waiting:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from appliance.engine.llamacpp.sequence import Finish
+from appliance.engine.llamacpp.thought import ThoughtEnd
 
 
 class DecodeStatus(IntEnum):
@@ -129,7 +130,10 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class SequenceEvent:
-    """A new ``token`` (None for an ending without one) or an ending (``finish`` set), never anything after that."""
+    """A new ``token`` (None for an ending without one) or an ending (``finish`` set), never anything after that.
+
+    An ending says how the thought ended, if one was watched, and whether the answer ended because it went in circles.
+    """
 
     request_id: str
     token: int | None = None
@@ -138,6 +142,8 @@ class SequenceEvent:
     cached_tokens: int = 0
     completion_tokens: int = 0
     message: str = ""
+    thought_end: ThoughtEnd | None = None
+    answer_looped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ import msgspec
 
 from appliance.engine.base import STEP_BOUNDS_S
 from appliance.engine.llamacpp import messages as wire
+from appliance.engine.llamacpp.answer import Marks
 from appliance.engine.llamacpp.detokenizer import Detokenizer
 from appliance.engine.llamacpp.preparing import Prepared, Preparer
 from appliance.engine.llamacpp.runner import LoadError, Runner
@@ -31,6 +32,7 @@ from appliance.engine.llamacpp.sampler import REPEAT_TOKENS, Constraint, Draw
 from appliance.engine.llamacpp.scheduler import Scheduler, SchedulerLimits
 from appliance.engine.llamacpp.sequence import Sequence
 from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, StepPlan, StepResult, TokenChance
+from appliance.engine.llamacpp.thought import ThoughtRules, ThoughtWatch
 from appliance.engine.llamacpp.tier_blocks import TierLimits, block_tokens_for
 
 EXIT_LOAD_FAILED = 1
@@ -83,6 +85,16 @@ class StepRunner(Protocol):
     def piece(self, token: int) -> bytes: ...
 
     def token_text(self, token: int) -> bytes: ...
+
+    @property
+    def marks(self) -> bytes:
+        """``thought.word_marks`` of the vocabulary."""
+        ...
+
+    @property
+    def breaks(self) -> frozenset[int]:
+        """Its tokens of line breaks alone."""
+        ...
 
 
 class Outbox(Protocol):
@@ -223,6 +235,8 @@ class Worker:
                 outputs += self._start(message.message, message.constraint)
             case wire.Abort():
                 self.scheduler.abort(message.request_id)
+            case wire.AnswerNow():
+                self.scheduler.answer_now(message.request_id)
             case _:
                 return False
         return True
@@ -232,25 +246,43 @@ class Worker:
         draw = Draw(
             sampling=message.sampling,
             logprobs=message.logprobs,
+            marks=None if message.thinking is None else self._answer_marks(message.thinking),
             constraint=constraint,
             recent=tuple(message.prompt[-REPEAT_TOKENS:]),
         )
-        rejected = self.scheduler.add(
-            Sequence(
-                message.request_id,
-                message.prompt,
-                message.max_tokens,
-                sampling=draw,
-                owner=message.owner,
-                priority=message.priority,
-            )
-        )
+        rejected = self.scheduler.add(self._sequence(message, draw))
         if rejected is not None:
             return [wire.Output(message.request_id, finish="error", message=rejected.message)]
         self._texts[message.request_id] = Detokenizer()
         if message.logprobs is not None:
             self._with_logprobs.add(message.request_id)
         return []
+
+    def _sequence(self, message: wire.Generate, draw: Draw) -> Sequence:
+        thinking, answer_tokens = message.thinking, message.answer_tokens
+        max_tokens, watch = message.max_tokens, None
+        if thinking is not None:
+            rules = ThoughtRules(**msgspec.structs.asdict(thinking), answer_tokens=answer_tokens)
+            watch = ThoughtWatch(rules, self._runner.marks)
+        elif answer_tokens is not None:
+            max_tokens = min(max_tokens, answer_tokens)
+        return Sequence(
+            message.request_id,
+            message.prompt,
+            max_tokens,
+            sampling=draw,
+            owner=message.owner,
+            priority=message.priority,
+            watch=watch,
+        )
+
+    def _answer_marks(self, thinking: wire.Thinking) -> Marks:
+        return Marks(
+            opened=thinking.opened,
+            open_tokens=thinking.open_tokens,
+            close_tokens=thinking.close_tokens,
+            breaks=self._runner.breaks,
+        )
 
     def _outputs(self, events: list[SequenceEvent], result: StepResult | None = None) -> list[wire.Output]:
         """Turn the scheduler's events into text."""
@@ -279,6 +311,8 @@ class Worker:
                         cached_tokens=event.cached_tokens,
                         completion_tokens=event.completion_tokens,
                         message=problem or event.message,
+                        thinking_end=event.thought_end,
+                        answer_looped=event.answer_looped,
                     )
                 )
         return outputs

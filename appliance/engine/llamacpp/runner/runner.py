@@ -32,6 +32,7 @@ from appliance.engine.llamacpp.step import (
     StepPlan,
     StepResult,
 )
+from appliance.engine.llamacpp.thought import word_marks
 from models.types import EXPERT_TENSORS
 
 _KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
@@ -68,6 +69,8 @@ class Runner:
         self._memory = llama_cpp.llama_get_memory(self._context)
         self.vocabulary_size = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
         self._texts, self._pieces = self._read_pieces()
+        self.marks = word_marks(self._pieces)
+        self.breaks = frozenset(token for token, piece in enumerate(self._pieces) if piece and not piece.strip(b"\n"))
         self._structures: StructureCompiler | None = None
         self._batch = Batch(config.batch_tokens)
         self._state = SequenceState(self._context, self._memory, spare=self.slots)

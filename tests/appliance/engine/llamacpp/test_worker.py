@@ -19,6 +19,8 @@ class ScriptedRunner:
     shares = True
     slots = 4
     bytes_per_token = 0.0
+    marks = b""
+    breaks: frozenset[int] = frozenset()
 
     def __init__(self, statuses: Sequence[DecodeStatus] = (), pieces: dict[int, bytes] | None = None) -> None:
         self.plans: list[StepPlan] = []

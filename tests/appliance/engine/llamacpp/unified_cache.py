@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from appliance.engine.llamacpp.step import DecodeStatus, SlotRestore, SlotSave, SlotTrim, StepPlan, StepResult
+from appliance.engine.llamacpp.thought import ThoughtWatch, Verdict
 
 BYTES_PER_TOKEN = 10
 VOCABULARY = 5
@@ -24,14 +25,25 @@ def next_token(seen: Sequence[int]) -> int:
     return state % 23 % VOCABULARY
 
 
-def answer(prompt: Sequence[int], max_tokens: int, context: int) -> list[int]:
-    """What a sequence says when it is alone in the world."""
+def answer(
+    prompt: Sequence[int],
+    max_tokens: int,
+    context: int,
+    watch: ThoughtWatch | None = None,
+    asked_after: int | None = None,
+) -> list[int]:
+    """What a sequence says when it is alone in the world; it is asked for its answer after so many tokens."""
     tokens = list(prompt)
-    while len(tokens) - len(prompt) < max_tokens and len(tokens) < context:
+    while (room := min(max_tokens + len(prompt), context) - len(tokens)) > 0:
+        if watch is not None and asked_after is not None and len(tokens) - len(prompt) >= asked_after:
+            watch.ask()
         token = next_token(tokens)
         if token == END:
             break
-        tokens.append(token)
+        verdict = Verdict.TAKE if watch is None else watch.take(token, room)
+        tokens += watch.land() if watch is not None and verdict is Verdict.LAND else [token]
+        if verdict is Verdict.LAST:
+            break
     return tokens[len(prompt) :]
 
 
