@@ -24,15 +24,13 @@ import msgspec
 
 from appliance.engine.base import STEP_BOUNDS_S
 from appliance.engine.llamacpp import messages as wire
-from appliance.engine.llamacpp.answer import Marks
+from appliance.engine.llamacpp.arrival import Vocabulary, sequence_for
 from appliance.engine.llamacpp.detokenizer import Detokenizer
 from appliance.engine.llamacpp.preparing import Prepared, Preparer
 from appliance.engine.llamacpp.runner import LoadError, Runner
-from appliance.engine.llamacpp.sampler import REPEAT_TOKENS, Constraint, Draw
+from appliance.engine.llamacpp.sampler import Constraint
 from appliance.engine.llamacpp.scheduler import Scheduler, SchedulerLimits
-from appliance.engine.llamacpp.sequence import Sequence
 from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, StepPlan, StepResult, TokenChance
-from appliance.engine.llamacpp.thought import ThoughtRules, ThoughtWatch
 from appliance.engine.llamacpp.tier_blocks import TierLimits, block_tokens_for
 
 EXIT_LOAD_FAILED = 1
@@ -65,7 +63,7 @@ class Channel:
             raise wire.FrameError(str(error)) from error
 
 
-class StepRunner(Protocol):
+class StepRunner(Vocabulary, Protocol):
     """What a worker needs of ``runner.Runner``; tests of the worker's own logic give a scripted one."""
 
     @property
@@ -85,16 +83,6 @@ class StepRunner(Protocol):
     def piece(self, token: int) -> bytes: ...
 
     def token_text(self, token: int) -> bytes: ...
-
-    @property
-    def marks(self) -> bytes:
-        """``thought.word_marks`` of the vocabulary."""
-        ...
-
-    @property
-    def breaks(self) -> frozenset[int]:
-        """Its tokens of line breaks alone."""
-        ...
 
 
 class Outbox(Protocol):
@@ -243,46 +231,13 @@ class Worker:
 
     def _start(self, message: wire.Generate, constraint: Constraint | None) -> list[wire.Output]:
         """Give a request to the scheduler; its ending where it can never run."""
-        draw = Draw(
-            sampling=message.sampling,
-            logprobs=message.logprobs,
-            marks=None if message.thinking is None else self._answer_marks(message.thinking),
-            constraint=constraint,
-            recent=tuple(message.prompt[-REPEAT_TOKENS:]),
-        )
-        rejected = self.scheduler.add(self._sequence(message, draw))
+        rejected = self.scheduler.add(sequence_for(message, constraint, self._runner))
         if rejected is not None:
             return [wire.Output(message.request_id, finish="error", message=rejected.message)]
         self._texts[message.request_id] = Detokenizer()
         if message.logprobs is not None:
             self._with_logprobs.add(message.request_id)
         return []
-
-    def _sequence(self, message: wire.Generate, draw: Draw) -> Sequence:
-        thinking, answer_tokens = message.thinking, message.answer_tokens
-        max_tokens, watch = message.max_tokens, None
-        if thinking is not None:
-            rules = ThoughtRules(**msgspec.structs.asdict(thinking), answer_tokens=answer_tokens)
-            watch = ThoughtWatch(rules, self._runner.marks)
-        elif answer_tokens is not None:
-            max_tokens = min(max_tokens, answer_tokens)
-        return Sequence(
-            message.request_id,
-            message.prompt,
-            max_tokens,
-            sampling=draw,
-            owner=message.owner,
-            priority=message.priority,
-            watch=watch,
-        )
-
-    def _answer_marks(self, thinking: wire.Thinking) -> Marks:
-        return Marks(
-            opened=thinking.opened,
-            open_tokens=thinking.open_tokens,
-            close_tokens=thinking.close_tokens,
-            breaks=self._runner.breaks,
-        )
 
     def _outputs(self, events: list[SequenceEvent], result: StepResult | None = None) -> list[wire.Output]:
         """Turn the scheduler's events into text."""
