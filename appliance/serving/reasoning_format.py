@@ -3,14 +3,7 @@
 from __future__ import annotations
 
 from appliance.serving.reasoning import THINK_CLOSE, THINK_OPEN
-from appliance.serving.types import (
-    ChatEvent,
-    ChatFinished,
-    ContentDelta,
-    ReasoningDelta,
-    ReasoningFormat,
-    ToolCallDelta,
-)
+from appliance.serving.types import ChatEvent, ChatFinished, ContentDelta, ReasoningDelta, ReasoningFormat
 
 
 class ReasoningShaper:
@@ -37,10 +30,7 @@ class ReasoningShaper:
             return [ContentDelta(opening + event.text)]
         if isinstance(event, ContentDelta) and self._inside:
             self._inside = False
-            return [ContentDelta(f"\n{THINK_CLOSE}\n\n{event.text}", event.logprobs)]
-        if isinstance(event, ToolCallDelta) and self._inside:
-            self._inside = False
-            return [ContentDelta(f"\n{THINK_CLOSE}\n\n"), event]
+            return [ContentDelta(f"\n{THINK_CLOSE}\n\n{event.text}")]
         if isinstance(event, ChatFinished) and self._inside:
             self._inside = False
             return [event] if event.reasoning_open else [ContentDelta(f"\n{THINK_CLOSE}\n\n"), event]

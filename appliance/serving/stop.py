@@ -53,9 +53,8 @@ class StopFilter:
         return text[: len(text) - keep]
 
     def finish(self) -> str:
-        """What was held back, when the text has ended without a stop. A text after it is another one."""
+        """What was held back, when the text has ended without a stop."""
         held, self._held = self._held, ""
-        self._matched = [0] * len(self._stops)
         return held
 
     def _advance(self, character: str) -> bool:

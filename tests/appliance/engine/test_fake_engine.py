@@ -13,8 +13,6 @@ from tests.fakes.engine import FAKE_INFO, FakeEngine
 
 
 def reply(prompt: str) -> Sequence[str]:
-    if "structured" in prompt:
-        return ['{"ok"', ": true}"]
     return list(itertools.repeat("loop ", 5000)) if "endless" in prompt else ["Hello", ", ", "world"]
 
 
@@ -31,7 +29,7 @@ async def started(engine: FakeEngine) -> EngineInfo:
 
 @pytest.fixture
 def prompts() -> Prompts:
-    return Prompts("short", "Hello, world", "endless", "structured")
+    return Prompts("short", "Hello, world", "endless")
 
 
 class TestFakeEngine(EngineContract):

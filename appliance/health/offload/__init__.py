@@ -1,1 +1,0 @@
-"""Proof of offload: that a loaded model computes on the cards the plan put it on, judged from what was measured."""
