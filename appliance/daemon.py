@@ -11,7 +11,7 @@ import asyncio
 import signal
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -24,16 +24,19 @@ import uvloop
 from sqlalchemy import Engine as Database
 
 from appliance.api.app import ApiServices, create_app
-from appliance.engine.base import EngineInfo, EngineStatus
+from appliance.engine.base import Engine, EngineInfo, EngineStatus
 from appliance.engine.factory import LlamaCppFactory
 from appliance.engine.manager import EngineManager
-from appliance.errors import PortInUse
+from appliance.errors import ModelNotReady, OffloadRefused, PortInUse
 from appliance.hardware import HardwareReader
+from appliance.health.offload.prover import OffloadProver
+from appliance.health.offload.service import OffloadService, ServedEngine
 from appliance.metrics.devices import DeviceCollector
+from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.model_setup import ModelSetup, remember_memory, set_up
 from appliance.paths import prepare_state
-from appliance.security.accounts import Accounts
+from appliance.schemas.offload import Offload
 from appliance.security.keys import KeyRepository
 from appliance.serving.admission import Admission
 from appliance.serving.chat import ChatService
@@ -71,6 +74,8 @@ class Reporter(Protocol):
 
     def engine(self, status: EngineStatus) -> None: ...
 
+    def offload(self, verdict: Offload) -> None: ...
+
     def ready(self, setup: ModelSetup | None, info: EngineInfo | None, host: str, port: int) -> None: ...
 
     def stopping(self) -> None: ...
@@ -78,16 +83,12 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What exists before anything is served: database, accounts, model store."""
+    """What exists before anything is served: database, keys, model store."""
 
     settings: Settings
     database: Database
-    accounts: Accounts
+    keys: KeyRepository
     models: ModelStore
-
-    @property
-    def keys(self) -> KeyRepository:
-        return self.accounts.keys
 
 
 def lay_foundation(settings: Settings) -> Foundation:
@@ -95,10 +96,7 @@ def lay_foundation(settings: Settings) -> Foundation:
     budget = DiskBudget(settings.models_max_bytes, settings.models_keep_free_bytes)
     paths = prepare_state(settings.state_dir)
     database = open_database(paths.database)
-    accounts = Accounts(
-        database, paths.state_dir, session_idle_s=settings.session_idle_s, session_max_s=settings.session_max_s
-    )
-    return Foundation(settings, database, accounts, ModelStore(settings.models_dir, budget=budget))
+    return Foundation(settings, database, KeyRepository(database), ModelStore(settings.models_dir, budget=budget))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -144,6 +142,8 @@ class Daemon:
         self._detection: asyncio.Task[HardwareSnapshot] | None = None
         self._sampler = _sampler(self._settings, vendors)
         self._telemetry = TelemetryService(self._sampler, self._hardware.devices)
+        self._prover = OffloadProver(self._telemetry.now, allow_cpu_fallback=self._settings.allow_cpu_fallback)
+        self._offload = OffloadService(self._prover, self._engines)
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM. Raises AppError or ModelError when it cannot start."""
@@ -159,15 +159,17 @@ class Daemon:
                 chat=self._chat,
                 models=self._served,
                 manager=self._manager,
-                accounts=self._foundation.accounts,
+                keys=self._foundation.keys,
                 metrics=Metrics(
-                    ServingCollector(self._manager, self._admission.stats), DeviceCollector(self._telemetry.now)
+                    ServingCollector(self._manager, self._admission.stats),
+                    DeviceCollector(self._telemetry.now),
+                    OffloadCollector(self._offload.verdicts),
                 ),
                 telemetry=self._telemetry,
                 hardware=self._hardware,
+                offload=self._offload,
                 version=version("r1box"),
                 max_request_bytes=self._settings.max_request_bytes,
-                allowed_origins=frozenset(self._settings.allowed_origins),
             )
         )
         return uvicorn.Server(
@@ -218,6 +220,7 @@ class Daemon:
                     await start
             server.should_exit = True
             await asyncio.wait({http})
+            await self._offload.aclose()
             await self._chat.aclose()
             await self._manager.unload(drain_timeout_s=0, stop_timeout_s=5)
             await self._end_watching()
@@ -243,12 +246,43 @@ class Daemon:
                 _log.warning("placement", note=note)
             self._admission.resize(setup.plan.seats)
             self._served[setup.served.id] = setup.served
-            info = await self._manager.load(setup.installed.id, LlamaCppFactory(setup.engine))
+            info = await self._start_engine(setup, await self._detection)
         else:
             self._notifier.status("up, without a model")
+        self._offload.start()
         self._reporter.ready(setup, info, host, port)
         if setup is not None and info is not None:
             await self._remember_memory(setup, info, await self._detection)
+
+    async def _start_engine(self, setup: ModelSetup, snapshot: HardwareSnapshot) -> EngineInfo | None:
+        """Load and prove where it runs. ``None`` when it fell back to the processor, which is not allowed: the box
+        stays up, and says so. Raises EngineStartFailed."""
+        model_id = setup.installed.id
+        unified = frozenset(device.key for device in snapshot.devices if device.unified_memory)
+        self._prover.expect(model_id, setup.plan, has_cards=bool(snapshot.devices), unified=unified)
+
+        async def accept(engine: Engine, info: EngineInfo) -> None:
+            await self._prover.accept(model_id, engine, info)
+
+        try:
+            info = await self._manager.load(model_id, LlamaCppFactory(setup.engine), accept)
+        except OffloadRefused as error:
+            _log.error("offload_refused", model=model_id, reason=error.message, hint=error.hint)
+            return None
+        verdict = self._prover.verdict(model_id)
+        if verdict is not None:
+            self._reporter.offload(verdict)
+        return info
+
+    def _engines(self) -> Iterable[ServedEngine]:
+        """The engines that are ready."""
+        try:
+            engine, info = self._manager.ready()
+        except ModelNotReady:
+            return
+        model_id = self._manager.status().model_id
+        if model_id is not None:
+            yield ServedEngine(model_id, engine, info, lambda: self._admission.stats().running > 0)
 
     async def _remember_memory(self, setup: ModelSetup, info: EngineInfo, snapshot: HardwareSnapshot) -> None:
         """What the load really took corrects the next plan; that it cannot be written is no reason not to serve."""

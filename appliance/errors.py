@@ -185,6 +185,20 @@ class EngineStartFailed(AppError):
         self.cause_code = cause_code
 
 
+class OffloadRefused(EngineStartFailed):
+    """The model lies on the processor although the plan put it on cards, and that is not allowed."""
+
+    code = "offload_refused"
+    template = "The model was not served: {cause}"
+    hint_template = (
+        "r1box doctor checks the cards and the engine's build for them. To serve from the processor all the same, set "
+        "allow_cpu_fallback."
+    )
+
+    def __init__(self, *, reason: str) -> None:
+        super().__init__(cause=reason, cause_code=self.code)
+
+
 class EngineLost(AppError):
     """The engine's process ended while it worked on the request."""
 

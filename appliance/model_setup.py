@@ -45,6 +45,12 @@ class TooManySeats(AppError):
 
 MOST_SEATS = 256
 
+MOST_CHAT_MEMORY_BYTES = 8 * 1024**3
+"""More of the host's memory is kept for idle chats only when the operator says so."""
+
+HOST_DEVICE = "host"
+"""``MemoryEstimate.device`` of the host's memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class ModelSetup:
@@ -78,7 +84,7 @@ def engine_vendors(backends_dir: Path | None = None) -> frozenset[Vendor]:
 def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Settings) -> ModelSetup:
     """Decide how this model runs here. Reads the model's header; blocks for some milliseconds.
 
-    Raises models.errors.ModelError (too large, context too long, damaged file) or TooManySeats.
+    Raises models.errors.ModelError (too large, context too long, damaged file, not on these cards) or TooManySeats.
     """
     if settings.seats is not None and settings.seats > MOST_SEATS:
         raise TooManySeats(seats=settings.seats, most=MOST_SEATS)
@@ -99,6 +105,7 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
         backend_dirs=() if settings.backends_dir is None else (settings.backends_dir,),
         visible_tokens=tuple(sorted(t for t in control_tokens if any(word in t for word in _VISIBLE_WORDS))),
         experts_on_host=plan.experts_on_host,
+        tier_memory_bytes=_chat_memory_bytes(plan, snapshot, settings),
     )
     return ModelSetup(installed, plan, engine, _served(installed, header, control_tokens))
 
@@ -109,13 +116,23 @@ def _place(installed: InstalledModel, header: GgufHeader, snapshot: HardwareSnap
     vendors = engine_vendors(settings.backends_dir)
     known = residual_store(settings).corrections(installed.sha256, llama_cpp_version())
     wish = (settings.seats, settings.context_tokens)
-    plan = fit_installed(header, snapshot, *wish, usable_vendors=vendors, corrections=known, offload=settings.offload)
+    allow_cpu = settings.allow_cpu_fallback or not snapshot.devices
+    plan = fit_installed(
+        header,
+        snapshot,
+        *wish,
+        allow_cpu=allow_cpu,
+        usable_vendors=vendors,
+        corrections=known,
+        offload=settings.offload,
+    )
     if max(line.total_bytes / max(line.available_bytes, 1) for line in plan.memory) < _SCARCE_FROM:
         return plan
     found = fit_exactly(
         header,
         snapshot,
         *wish,
+        allow_cpu=allow_cpu,
         usable_vendors=vendors,
         corrections=known,
         offload=settings.offload,
@@ -126,6 +143,17 @@ def _place(installed: InstalledModel, header: GgufHeader, snapshot: HardwareSnap
         return found.plan
     note = f"llama.cpp could not lay the buffers out beforehand ({found.failure.message}); the figures are estimates."
     return replace(found.plan, notes=(*found.plan.notes, note))
+
+
+def _chat_memory_bytes(plan: FitPlan, snapshot: HardwareSnapshot, settings: Settings) -> int:
+    """What idle chats may take of the host's memory: as set, else half of what the plan leaves free there."""
+    if settings.chat_memory_bytes is not None:
+        return settings.chat_memory_bytes
+    free_bytes = snapshot.host.memory_available_bytes
+    if free_bytes is None:
+        return 0
+    planned_bytes = sum(line.total_bytes for line in plan.memory if line.device == HOST_DEVICE)
+    return max(0, min((free_bytes - planned_bytes) // 2, MOST_CHAT_MEMORY_BYTES))
 
 
 def residual_store(settings: Settings) -> ResidualStore:

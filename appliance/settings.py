@@ -30,8 +30,6 @@ ENVIRONMENT_PREFIX = "R1BOX_"
 CONFIG_VARIABLE = "R1BOX_CONFIG"
 ENDPOINT_PATTERN = r"^https?://[^\s@?#]+$"
 """An address without credentials, query and fragment."""
-ORIGIN_PATTERN = r"^[a-z][a-z0-9+.-]*://[^\s/@?#]+$"
-"""A page's origin: scheme, host and port."""
 
 
 def _absolute(path: Path) -> Path:
@@ -112,6 +110,17 @@ class Settings(BaseSettings):
         description="Folder with loadable ggml backends (libggml-cuda.so, libggml-cann.so and the like), loaded beside "
         "those that came with llama.cpp. Needs a llama.cpp built with GGML_BACKEND_DL.",
     )
+    allow_cpu_fallback: bool = Field(
+        default=False,
+        description="Serve from the processor where the machine has cards and the model cannot run, or does not run, "
+        "on them. Off: such a model is refused. A machine without cards always serves from its processor.",
+    )
+    chat_memory_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="Most bytes of the host's memory that keep idle chats, so that their next turn need not be "
+        "computed again; 0 keeps none there. Without it: half of what the model leaves free, 8 GiB at most.",
+    )
     max_waiting: int = Field(
         default=64, ge=0, le=100_000, description="Requests that may wait for a seat; one more is refused with 429."
     )
@@ -120,20 +129,6 @@ class Settings(BaseSettings):
         ge=1024,
         le=1024 * 1024 * 1024,
         description="Largest HTTP request body, in bytes; a larger one is refused with 413.",
-    )
-    allowed_origins: tuple[Annotated[str, Field(pattern=ORIGIN_PATTERN)], ...] = Field(
-        default=(),
-        description="Other servers whose pages may use the API with a key, as browsers name them: a list such as "
-        '["https://chat.example.org"]. Without it none may.',
-    )
-    session_idle_s: float = Field(
-        default=43_200.0, ge=60, le=31_536_000, description="Seconds without use after which a person is logged out."
-    )
-    session_max_s: float = Field(
-        default=604_800.0,
-        ge=60,
-        le=31_536_000,
-        description="Seconds after the login when a person is logged out in any case.",
     )
     sampling_policy: Literal["clamp", "free"] = Field(
         default="clamp",

@@ -337,7 +337,8 @@ class CannotCompute(ModelError):
     def __init__(self, model: str, reason: str) -> None:
         super().__init__(
             f"{model} would not run on the cards of this machine: {reason}.",
-            "r1box plan names the models and quantizations that do; --cpu runs this one on the processor.",
+            "r1box plan names the models and quantizations that do; allow_cpu_fallback serves this one from the "
+            "processor.",
             model=model,
             reason=reason,
         )

@@ -86,7 +86,7 @@ def fit_installed(
         part = _climb(header, load, levels, group, machine, known, offload=True)
         if isinstance(part, FitPlan):
             return part
-    if machine.groups and not allow_cpu:
+    if not allow_cpu and (machine.groups or snapshot.devices):
         _refuse(header, levels, machine, shortfalls, reasons)
     result = _climb(header, load, levels, None, machine, known)
     if isinstance(result, Shortfall):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from fastapi import APIRouter
@@ -9,6 +10,7 @@ from starlette.responses import Response
 
 from appliance.engine.base import EngineState, EngineStatus
 from appliance.schemas.health import Alive, Readiness
+from appliance.schemas.offload import Offload
 
 
 class StatusSource(Protocol):
@@ -17,8 +19,8 @@ class StatusSource(Protocol):
     def status(self) -> EngineStatus: ...
 
 
-def health_router(manager: StatusSource) -> APIRouter:
-    """The two routes."""
+def health_router(manager: StatusSource, offload: Callable[[str], Offload | None]) -> APIRouter:
+    """The two routes. ``offload`` gives the last verdict on a model."""
     router = APIRouter(tags=["health"])
 
     @router.head("/healthz", include_in_schema=False)
@@ -29,13 +31,14 @@ def health_router(manager: StatusSource) -> APIRouter:
     @router.head("/readyz", include_in_schema=False)
     @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
     async def readyz() -> Response:
-        readiness = _readiness(manager.status())
+        status = manager.status()
+        readiness = _readiness(status, None if status.model_id is None else offload(status.model_id))
         return _json(readiness.model_dump_json(), 200 if readiness.ready else 503)
 
     return router
 
 
-def _readiness(status: EngineStatus) -> Readiness:
+def _readiness(status: EngineStatus, verdict: Offload | None) -> Readiness:
     info = status.info
     return Readiness(
         ready=status.state is EngineState.READY,
@@ -46,6 +49,7 @@ def _readiness(status: EngineStatus) -> Readiness:
         seats=None if info is None else info.seats,
         context_tokens=None if info is None else info.context_tokens,
         error=status.error,
+        offload=None if verdict is None else verdict.state,
     )
 
 

@@ -17,22 +17,22 @@ from appliance.cli.output import context, size, stderr, stdout
 from appliance.demo import is_demo
 from appliance.engine.base import EngineInfo, EngineState, EngineStatus
 from appliance.model_setup import ModelSetup
+from appliance.schemas.offload import Offload
 
 KEY_PLACEHOLDER = "$R1BOX_API_KEY"
 
 
 class TerminalReporter:
-    """Progress to stderr, the result to stdout. ``first_key`` is a key that was made just now: it is shown once.
-    ``setup_token`` is there while the box has no administrator."""
+    """Progress to stderr, the result to stdout. ``first_key`` is a key that was made just now: it is shown once."""
 
-    def __init__(self, *, first_key: str | None, has_keys: bool, setup_token: str | None = None) -> None:
-        self._setup_token = setup_token
+    def __init__(self, *, first_key: str | None, has_keys: bool) -> None:
         self._first_key = first_key
         self._has_keys = has_keys
         self._program = _program()
         self._console = stderr()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
+        self._verdict: Offload | None = None
 
     def listening(self, host: str, port: int) -> None:
         """The socket is open; nothing is loaded yet."""
@@ -60,11 +60,18 @@ class TerminalReporter:
                 self._progress.stop()
                 self._progress = None
 
+    def offload(self, verdict: Offload) -> None:
+        """Where the model runs was judged."""
+        self._verdict = verdict
+
     def ready(self, setup: ModelSetup | None, info: EngineInfo | None, host: str, port: int) -> None:
         """Everything is up."""
         console = stdout()
         address = _url(_reachable(host), port)
-        if setup is None or info is None:
+        if setup is not None and info is None:
+            console.print(f"\n[bold]R1 Box is up on {address}; {escape(setup.installed.id)} is not served.[/]")
+            console.print(f"  Why         the error above; {self._program} doctor checks the cards")
+        elif setup is None or info is None:
             console.print(f"\n[bold]R1 Box is up on {address}, without a model.[/]")
             console.print(f"  Add one     {self._program} models import FILE.gguf && {self._program} serve")
             console.print(f"  Which one   {self._program} plan")
@@ -74,13 +81,11 @@ class TerminalReporter:
             console.print(
                 f"  Seats       {info.seats} x {context(info.context_tokens)} tokens, on {', '.join(info.backends)}"
             )
+            self._print_offload()
             fragment = f"#key={self._first_key}" if self._first_key else ""
             console.print(f"  Chat page   {address}/{fragment}")
         self._print_key()
-        if self._setup_token:
-            console.print(f"  First admin setup token {self._setup_token} for the chat page, or here:")
-            console.print(f"              {self._program} users create NAME --role admin")
-        if setup is not None:
+        if setup is not None and info is not None:
             self._print_examples(address, setup.installed.id)
             if is_demo(setup.installed):
                 console.print(
@@ -94,6 +99,16 @@ class TerminalReporter:
         if self._progress is not None:
             self._progress.stop()
         self._console.print("[dim]Stopping[/]")
+
+    def _print_offload(self) -> None:
+        """The verdict in one line, and a line for each reason against it."""
+        verdict = self._verdict
+        if verdict is None:
+            return
+        console = stdout()
+        console.print(f"  Offload     {' · '.join([verdict.state, *verdict.proof])}", markup=False)
+        for reason in verdict.reasons:
+            console.print(f"              ! {reason.message}", markup=False)
 
     def _print_key(self) -> None:
         console = stdout()

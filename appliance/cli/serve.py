@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from appliance.daemon import Foundation
     from appliance.settings import Settings
 
 Context = Annotated[
@@ -18,6 +20,7 @@ Context = Annotated[
 
 
 def serve(
+    # Over 60 lines because every flag has its line twice.
     model: Annotated[str | None, typer.Option(help="Id of the model to load. Default: the store's default.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 is every network.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
@@ -29,6 +32,13 @@ def serve(
         typer.Option("--offload", help="Allow a part of the model in the host's memory: it fits, but is slow."),
     ] = None,
     backends_dir: Annotated[str | None, typer.Option(help="Folder with loadable ggml backends for cards.")] = None,
+    allow_cpu_fallback: Annotated[
+        bool | None,
+        typer.Option("--allow-cpu-fallback", help="Serve from the processor what cannot run on this machine's cards."),
+    ] = None,
+    chat_memory_bytes: Annotated[
+        int | None, typer.Option(help="Most bytes of memory that keep idle chats; 0 keeps none.")
+    ] = None,
     max_waiting: Annotated[int | None, typer.Option(help="Requests that may wait for a seat.")] = None,
     max_request_bytes: Annotated[int | None, typer.Option(help="Largest request body, in bytes.")] = None,
     start_timeout_s: Annotated[float | None, typer.Option(help="Seconds that a model may take to load.")] = None,
@@ -60,6 +70,8 @@ def serve(
             "threads": threads,
             "offload": offload,
             "backends_dir": backends_dir,
+            "allow_cpu_fallback": allow_cpu_fallback,
+            "chat_memory_bytes": chat_memory_bytes,
             "max_waiting": max_waiting,
             "max_request_bytes": max_request_bytes,
             "start_timeout_s": start_timeout_s,
@@ -80,17 +92,25 @@ def _run(settings: Settings, *, demo: bool, first_key: bool) -> None:
     from appliance.daemon import Daemon, lay_foundation
     from appliance.demo import demo_file, import_demo
     from appliance.logs import configure_logging
-    from appliance.security.keys import Grant
-    from appliance.security.roles import PERMISSIONS, Role
 
     configure_logging(settings.log_level)
     foundation = lay_foundation(settings)
     if demo and foundation.models.default_id() is None:
         with copy_progress(f"Importing {demo_file().name}") as progress:
             import_demo(foundation.models, progress)
+    if demo and _serves_demo(foundation):
+        # It is there to show that a fresh clone works, also where llama.cpp was not built for the machine's cards.
+        settings = settings.model_copy(update={"allow_cpu_fallback": True})
+        foundation = replace(foundation, settings=settings)
     secret = None
     if first_key and foundation.keys.count() == 0:
-        secret = foundation.keys.create("first", Grant(scopes=PERMISSIONS[Role.USER])).secret
-    token = foundation.accounts.ensure_setup_token()
-    reporter = TerminalReporter(first_key=secret, has_keys=foundation.keys.count() > 0, setup_token=token)
-    Daemon(foundation, reporter).run()
+        secret = foundation.keys.create("first").secret
+    Daemon(foundation, TerminalReporter(first_key=secret, has_keys=foundation.keys.count() > 0)).run()
+
+
+def _serves_demo(foundation: Foundation) -> bool:
+    """Whether the demo model is what will be served."""
+    from appliance.demo import is_demo
+
+    wanted = foundation.settings.model or foundation.models.default_id()
+    return wanted is not None and is_demo(foundation.models.get(wanted))

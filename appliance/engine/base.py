@@ -37,13 +37,38 @@ class Feature(StrEnum):
     """``ThinkingControl`` and ``answer_tokens``."""
 
 
+@dataclass(frozen=True, slots=True)
+class BufferBytes:
+    """What an engine holds on one device."""
+
+    weights_bytes: int = 0
+    kv_bytes: int = 0
+    compute_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlacement:
+    """Where the engine itself says that a load went.
+
+    ``buffers`` by the engine's device names (``CUDA0``, ``CANN1``) and ``host``; a mapped file may count there with
+    more than is used of it. ``layers_on_cards`` of ``layers``, the output counted as one. ``graph_splits`` is in how
+    many parts a step is computed: each change between devices, or card and processor, begins a new one.
+    """
+
+    buffers: Mapping[str, BufferBytes]
+    layers_on_cards: int | None = None
+    layers: int | None = None
+    graph_splits: int | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineInfo:
     """What a started engine can do.
 
     ``context_tokens`` is what one seat holds; ``longest_token_bytes`` the longest token of the vocabulary, which gives
     a sure lower bound on a text's token count; ``backends`` names what computes (``CPU``, ``CUDA0``, ``CANN0``).
-    ``measured_bytes`` is what the buffers really took, by the engine's device names and ``host``.
+    ``measured_bytes`` is what the buffers really took, by the engine's device names and ``host``; ``placement`` is
+    where they lie; both ``None`` when the engine does not tell.
     """
 
     engine: str
@@ -56,6 +81,7 @@ class EngineInfo:
     model_bytes: int | None = None
     measured_bytes: Mapping[str, int] | None = None
     features: frozenset[Feature] = frozenset()
+    placement: LoadPlacement | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +93,11 @@ class EngineStats:
     one. ``evictions`` is how often an idle chat was forgotten, ``evicted_tokens`` what that gave back. Of ``cells``
     tokens that the cache holds ``cells_used`` are in use, shared ones once. ``step_counts`` counts steps by how long
     they took: up to each of ``STEP_BOUNDS_S``, then longer; all of them took ``step_s``.
+
+    What is kept of chats outside of the cache: ``tier_hits`` requests took ``tier_hit_tokens`` tokens over from there
+    (also counted as ``cached_tokens``), ``tier_restored_bytes`` in all; ``tier_saves`` blocks of ``tier_saved_bytes``
+    were saved, ``tier_drops`` given up because a bound was met, ``tier_failures`` could not be used.
+    ``tier_memory_bytes`` is what lies in the host's memory now.
     """
 
     active: int = 0
@@ -87,6 +118,14 @@ class EngineStats:
     step_counts: tuple[int, ...] = ()
     step_s: float = 0.0
     longest_step_s: float = 0.0
+    tier_hits: int = 0
+    tier_hit_tokens: int = 0
+    tier_saves: int = 0
+    tier_saved_bytes: int = 0
+    tier_restored_bytes: int = 0
+    tier_drops: int = 0
+    tier_failures: int = 0
+    tier_memory_bytes: int = 0
     pid: int | None = None
     log_tail: tuple[str, ...] = field(default=())
 
@@ -124,6 +163,11 @@ class Engine(Protocol):
 
     async def abort(self, request_id: str) -> None:
         """End a request soon. Idempotent; an unknown id is nothing."""
+        ...
+
+    async def answer_now(self, request_id: str) -> None:
+        """End the thought of a request soon, so that its answer begins. Idempotent; nothing for an unknown id, a
+        request without ``thinking``, or one that answers already."""
         ...
 
     async def wait_lost(self) -> str:

@@ -18,6 +18,7 @@ class EngineSpec:
 
     ``tensor_split`` has the layers of each device, in the order in which ``environment`` shows them to the engine.
     ``visible_tokens`` are control tokens that belong in the text (a profile's thinking and tool tags).
+    ``tier_memory_bytes`` of the host's memory may keep idle chats.
     """
 
     model_path: Path
@@ -33,6 +34,7 @@ class EngineSpec:
     backend_dirs: tuple[Path, ...] = ()
     visible_tokens: tuple[str, ...] = ()
     experts_on_host: bool = False
+    tier_memory_bytes: int = 0
 
 
 def worker_config(spec: EngineSpec) -> WorkerConfig:
@@ -51,6 +53,7 @@ def worker_config(spec: EngineSpec) -> WorkerConfig:
         visible_tokens=spec.visible_tokens,
         tensor_split=spec.tensor_split,
         experts_on_host=spec.experts_on_host,
+        tier_memory_bytes=spec.tier_memory_bytes,
     )
 
 

@@ -16,6 +16,9 @@ _log = structlog.get_logger(__name__)
 EngineFactory = Callable[[], Engine]
 """Makes a new engine for the same model; called again for every restart."""
 
+EngineCheck = Callable[[Engine, EngineInfo], Awaitable[None]]
+"""Looks at a started engine; an AppError that it raises refuses the engine."""
+
 
 @dataclass(frozen=True, slots=True)
 class Backoff:
@@ -54,6 +57,7 @@ class EngineManager:
         self._sleep = sleep
         self._status = EngineStatus(state=EngineState.STOPPED)
         self._engine: Engine | None = None
+        self._accept: EngineCheck | None = None
         self._watching: asyncio.Task[None] | None = None
         self._listeners: list[Callable[[EngineStatus], None]] = []
 
@@ -68,7 +72,7 @@ class EngineManager:
         status = self._status
         if status.state is EngineState.READY and self._engine is not None and status.info is not None:
             return self._engine, status.info
-        raise ModelNotReady(reason=_why_not_ready(status))
+        raise ModelNotReady(reason=_why_not_ready(status, is_watched=self._watching is not None))
 
     def on_change(self, listener: Callable[[EngineStatus], None]) -> None:
         """Call ``listener`` with every new status."""
@@ -76,11 +80,14 @@ class EngineManager:
 
     # -- requests to the writer -------------------------------------------------------------------------------------
 
-    async def load(self, model_id: str, create: EngineFactory) -> EngineInfo:
-        """Start an engine and keep it running. Raises EngineStartFailed when the first start fails; then it is FAILED
-        and nothing restarts it."""
+    async def load(self, model_id: str, create: EngineFactory, accept: EngineCheck | None = None) -> EngineInfo:
+        """Start an engine and keep it running. ``accept`` looks at each started engine before it takes requests.
+
+        Raises EngineStartFailed when the first start fails, or what ``accept`` raises; then it is FAILED and nothing
+        restarts it."""
         if self._watching is not None:
             raise RuntimeError("a model is loaded already")
+        self._accept = accept
         info = await self._start(model_id, create, restarts=0)
         self._watching = asyncio.create_task(self._watch(model_id, create), name=f"watch engine of {model_id}")
         return info
@@ -111,12 +118,22 @@ class EngineManager:
 
         try:
             info = await engine.start(self._start_timeout_s, progress)
+            if self._accept is not None:
+                await self._accept_or_stop(self._accept, engine, info)
         except AppError as error:
             self._set(EngineState.FAILED, error=error.message)
             raise
         self._engine = engine
         self._set(EngineState.READY, info=info)
         return info
+
+    @staticmethod
+    async def _accept_or_stop(accept: EngineCheck, engine: Engine, info: EngineInfo) -> None:
+        try:
+            await accept(engine, info)
+        except BaseException:
+            await engine.stop(timeout_s=5)
+            raise
 
     async def _watch(self, model_id: str, create: EngineFactory) -> None:
         """Restart the engine whenever it ends by itself, until cancelled."""
@@ -157,13 +174,13 @@ class EngineManager:
 _STATES_WITH_ENGINE = (EngineState.READY, EngineState.DRAINING, EngineState.STOPPING)
 
 
-def _why_not_ready(status: EngineStatus) -> str:
+def _why_not_ready(status: EngineStatus, *, is_watched: bool) -> str:
     match status.state:
         case EngineState.STARTING:
             percent = round((status.load_fraction or 0.0) * 100)
             return f"'{status.model_id}' is being loaded ({percent} %)."
         case EngineState.FAILED:
-            return f"{status.error}. It is being started again."
+            return f"{status.error}. It is being started again." if is_watched else str(status.error)
         case EngineState.DRAINING | EngineState.STOPPING:
             return "the box is shutting down."
         case _:

@@ -58,8 +58,9 @@ class ThinkingControl:
 
     ``opened``: the prompt ends inside the thought. ``open_tokens`` begin a thought, ``close_tokens`` end it
     (``<think>``, ``</think>``). ``landing_tokens`` are what is written for the model when it is ended from outside: a
-    closing sentence, then ``close_tokens``; the answer goes on after them. ``budget_tokens`` is how long it may be,
-    None for no limit; ``breaks_loops``: a thought that repeats itself is ended the same way.
+    closing sentence, then ``close_tokens``; the answer goes on after them. ``budget_tokens`` is how long it may be
+    before them, None for no limit; ``breaks_loops``: a thought that repeats itself is ended the same way, an answer
+    that does is cut off.
     """
 
     opened: bool
@@ -140,7 +141,8 @@ class TokenDelta:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finished:
     """The one and only ending of a request. ``error`` is set exactly when ``reason`` is ERROR. ``thinking_end`` is None
-    when no thought was watched, or it was still going on."""
+    when no thought was watched, or it was still going on. ``answer_looped``: the answer went in circles and was ended;
+    its ``reason`` is LENGTH then, for what it was to say is not complete."""
 
     reason: FinishReason
     prompt_tokens: int = 0
@@ -148,6 +150,7 @@ class Finished:
     completion_tokens: int = 0
     error: Exception | None = None
     thinking_end: ThinkingEnd | None = None
+    answer_looped: bool = False
 
 
 GenerationEvent = TokenDelta | Finished

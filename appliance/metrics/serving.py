@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from appliance.engine.base import Engine, EngineInfo, EngineState, EngineStatus
+from appliance.engine.base import STEP_BOUNDS_S, Engine, EngineInfo, EngineState, EngineStats, EngineStatus
 from appliance.errors import ModelNotReady
 from appliance.serving.admission import AdmissionStats
 
@@ -68,6 +68,47 @@ class ServingCollector(Collector):
         )
         for name, text, value in counters:
             yield CounterMetricFamily(f"r1box_engine_{name}", text, value)
+        yield from _cache(stats)
+        if stats.step_counts:
+            yield _step_seconds(stats)
+
+
+def _cache(stats: EngineStats) -> Iterator[Metric]:
+    """What the KV cache holds and shares, and what is kept of idle chats outside of it."""
+    gauges = (
+        ("cells", "Tokens that the KV cache holds at most", stats.cells),
+        ("cells_used", "Tokens in the KV cache; what several requests share counts once", stats.cells_used),
+        ("tier_memory_bytes", "What is kept of idle chats in the host's memory", stats.tier_memory_bytes),
+        ("longest_step_seconds", "The longest step since the engine started", stats.longest_step_s),
+    )
+    counters = (
+        ("shared_tokens", "Tokens taken over from another request's part of the KV cache", stats.shared_tokens),
+        ("prefix_waits", "Requests that waited for a beginning that another one was computing", stats.prefix_waits),
+        ("evictions", "Idle chats that gave their place in the KV cache back", stats.evictions),
+        ("evicted_tokens", "Tokens that these held alone", stats.evicted_tokens),
+        ("tier_hits", "Requests that took over what was kept of their chat outside of the KV cache", stats.tier_hits),
+        ("tier_hit_tokens", "Tokens that these took over", stats.tier_hit_tokens),
+        ("tier_saves", "Blocks of chats that were saved", stats.tier_saves),
+        ("tier_saved_bytes", "Bytes of these", stats.tier_saved_bytes),
+        ("tier_restored_bytes", "Bytes of blocks that were taken over", stats.tier_restored_bytes),
+        ("tier_drops", "Blocks that were given up because a bound was met", stats.tier_drops),
+        ("tier_failures", "Blocks that could not be used", stats.tier_failures),
+    )
+    for name, text, value in gauges:
+        yield GaugeMetricFamily(f"r1box_engine_{name}", text, value)
+    for name, text, value in counters:
+        yield CounterMetricFamily(f"r1box_engine_{name}", text, value)
+
+
+def _step_seconds(stats: EngineStats) -> Metric:
+    buckets: list[tuple[str, float]] = []
+    total = 0
+    for bound, count in zip((*STEP_BOUNDS_S, None), stats.step_counts, strict=True):
+        total += count
+        buckets.append(("+Inf" if bound is None else str(bound), float(total)))
+    family = HistogramMetricFamily("r1box_engine_step_seconds", "How long steps took")
+    family.add_metric([], buckets, stats.step_s)
+    return family
 
 
 class Metrics:

@@ -1,6 +1,7 @@
 """``POST /v1/chat/completions``: the request, after OpenAI's API reference and DeepSeek's ``reasoning_content``.
 
-``trim`` and ``reasoning_format`` are additions of R1 Box.
+``trim`` and ``reasoning_format`` are additions of R1 Box; ``top_k``, ``min_p``, ``repeat_penalty``,
+``structured_outputs`` and ``continue_final_message`` are vLLM's, ``prefix`` is DeepSeek's.
 
 Types are strict (``"0.7"`` is not a number) and unknown fields are refused: a parameter that is dropped in silence
 costs its sender hours. Three groups: fields that are honoured; fields that are accepted because they change nothing
@@ -15,6 +16,8 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from appliance.schemas.openai_tools import ResponseFormat, StructuredOutputs, ToolChoiceBody, ToolDefinition
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
@@ -42,9 +45,10 @@ class FunctionCall(_Wire):
 
 
 class ToolCall(_Wire):
-    """A call that the assistant made in an earlier turn."""
+    """A call that the assistant made in an earlier turn. ``index`` is of streams; some clients send it back."""
 
     id: str
+    index: int | None = None
     type: Literal["function"] = "function"
     function: FunctionCall
 
@@ -53,7 +57,7 @@ class RequestMessage(_Wire):
     """One turn. Clients send an assistant's turn back as they got it, so all fields of a response are known here.
 
     A thought that is sent back is never an error: its fields, here those of OpenAI-like APIs, Ollama, OpenRouter and
-    LiteLLM, take any JSON.
+    LiteLLM, take any JSON. ``prefix``: the last message is the beginning of the answer, which goes on from its end.
     """
 
     role: Role
@@ -70,6 +74,7 @@ class RequestMessage(_Wire):
     annotations: list[JsonValue] | None = None
     audio: None = None
     function_call: None = None
+    prefix: bool | None = None
 
 
 class StreamOptions(_Wire):
@@ -103,10 +108,20 @@ class ChatCompletionRequest(_Wire):
     repeat_penalty: float | None = Field(default=None, gt=0, le=2)
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     logit_bias: dict[int, _Bias] | None = Field(default=None, max_length=1024)
+    n: int | None = Field(default=None, ge=1, le=8)
+    tools: Annotated[list[ToolDefinition], Field(fail_fast=True, max_length=128)] | None = None
+    tool_choice: ToolChoiceBody | None = None
+    parallel_tool_calls: bool | None = None
+    response_format: ResponseFormat | None = None
+    structured_outputs: StructuredOutputs | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = Field(default=None, ge=0, le=20)
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
     trim: Literal["turns"] | None = None
     reasoning_format: Literal["reasoning_content", "reasoning", "both", "inline", "hidden"] | None = None
 
-    # Accepted: they say nothing about the answer.
+    # Accepted without effect: see IGNORED.
     user: str | None = None
     metadata: dict[str, str] | None = Field(default=None, max_length=16)
     store: bool | None = None
@@ -115,21 +130,15 @@ class ChatCompletionRequest(_Wire):
     prompt_cache_key: str | None = None
 
     # Known, and refused unless neutral: see UNSUPPORTED.
-    n: JsonValue = None
-    response_format: JsonValue = None
-    tools: JsonValue = None
-    tool_choice: JsonValue = None
-    parallel_tool_calls: JsonValue = None
     functions: JsonValue = None
     function_call: JsonValue = None
-    logprobs: JsonValue = None
-    top_logprobs: JsonValue = None
     modalities: JsonValue = None
     audio: JsonValue = None
     prediction: JsonValue = None
     reasoning_effort: JsonValue = None
     verbosity: JsonValue = None
     web_search_options: JsonValue = None
+    best_of: JsonValue = None
 
 
 THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_details", "thinking_blocks")
@@ -138,21 +147,18 @@ THOUGHT_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_detai
 THOUGHT_PARTS = frozenset(("thinking", "redacted_thinking", "reasoning", "reasoning_content"))
 """Types of content parts in which they do the same."""
 
+IGNORED = ("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key")
+"""Fields that are accepted and change nothing; an answer's header names those that were sent."""
+
 UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "n": (1,),
-    "response_format": ({"type": "text"},),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
     "modalities": (["text"],),
     "audio": (),
     "prediction": (),
     "reasoning_effort": (),
     "verbosity": (),
     "web_search_options": (),
+    "best_of": (1,),
 }
-"""Fields that are not built yet, with the values beside null that ask for nothing."""
+"""Fields that are not there, with the values beside null that ask for nothing."""

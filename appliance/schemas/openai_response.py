@@ -11,7 +11,7 @@ class _Wire(BaseModel):
     model_config = ConfigDict(frozen=True)
 
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "tool_calls"]
 
 
 class PromptTokensDetails(_Wire):
@@ -46,26 +46,64 @@ class UsageBody(_Wire):
     trimmed: TrimmedBody | None = None
 
 
+class CalledFunction(_Wire):
+    """``arguments`` is JSON as text."""
+
+    name: str
+    arguments: str
+
+
+class ResponseToolCall(_Wire):
+    """A tool that the model wants called; its result comes back in a message of the role ``tool`` with this ``id``."""
+
+    id: str
+    type: Literal["function"] = "function"
+    function: CalledFunction
+
+
+class TopLogprob(_Wire):
+    """A token that could have stood there. ``bytes`` is its UTF-8, which may be part of a character."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class ContentLogprob(TopLogprob):
+    """A token of the answer; ``top_logprobs`` are the likeliest in its place."""
+
+    top_logprobs: list[TopLogprob]
+
+
+class ChoiceLogprobs(_Wire):
+    """Those of the answer's text; thoughts and tool calls have none."""
+
+    content: list[ContentLogprob]
+    refusal: None = None
+
+
 class ResponseMessage(_Wire):
-    """The answer; ``reasoning_content`` is the thinking before it, null when there was none.
+    """The answer, null when there are tool calls alone; ``reasoning_content`` is the thinking before it, null when
+    there was none. Without calls ``tool_calls`` is not there.
 
     ``reasoning_format`` puts the thinking into ``reasoning`` instead, or into both; a field that is not wanted is not
     there.
     """
 
     role: Literal["assistant"] = "assistant"
-    content: str
+    content: str | None
     reasoning_content: str | None = None
     reasoning: str | None = None
     refusal: None = None
+    tool_calls: list[ResponseToolCall] | None = None
 
 
 class Choice(_Wire):
-    """The one answer of a request."""
+    """One of the ``n`` answers of a request."""
 
     index: int = 0
     message: ResponseMessage
-    logprobs: None = None
+    logprobs: ChoiceLogprobs | None = None
     finish_reason: FinishReason
 
 
@@ -80,6 +118,22 @@ class ChatCompletion(_Wire):
     usage: UsageBody
 
 
+class FunctionDelta(_Wire):
+    """More of a call; ``name`` comes first."""
+
+    name: str | None = None
+    arguments: str = ""
+
+
+class ToolCallChunk(_Wire):
+    """More of the call with this ``index``; the first has ``id`` and ``type``."""
+
+    index: int
+    id: str | None = None
+    type: Literal["function"] | None = None
+    function: FunctionDelta
+
+
 class Delta(_Wire):
     """What a chunk adds."""
 
@@ -87,13 +141,15 @@ class Delta(_Wire):
     content: str | None = None
     reasoning_content: str | None = None
     reasoning: str | None = None
+    tool_calls: list[ToolCallChunk] | None = None
 
 
 class ChunkChoice(_Wire):
-    """The one answer of a request, in part."""
+    """One of the answers, in part."""
 
     index: int = 0
     delta: Delta
+    logprobs: ChoiceLogprobs | None = None
     finish_reason: FinishReason | None = None
 
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Protocol
 
-from appliance.engine.base import Engine, EngineInfo, EngineStatus
+from appliance.engine.base import Engine, EngineInfo, EngineStatus, Feature
 from appliance.engine.request import GenerationRequest
 from appliance.errors import InvalidRequest, ModelNotFound, ModelNotReady
 from appliance.serving.admission import Admission
+from appliance.serving.choices import ChoiceStream, open_all
 from appliance.serving.context import reserved_tokens
+from appliance.serving.errors import EngineCannot
 from appliance.serving.profile import sampling_for
 from appliance.serving.prompt import PromptMaker
 from appliance.serving.stop import check_stop_strings
 from appliance.serving.stream import ChatPlan, ChatStream
-from appliance.serving.types import ChatMessage, ChatRequest, SamplingPolicy, ServedModel
+from appliance.serving.tools.plan import check_tools
+from appliance.serving.types import ChatMessage, ChatRequest, SamplingPolicy, ServedModel, ToolMode
 
 ROLES = frozenset(("system", "developer", "user", "assistant", "tool"))
 
@@ -67,6 +71,7 @@ class ChatService:
         policy = request.sampling_policy or self._sampling_policy
         sampling, changes = sampling_for(model.profile, request.sampling, policy)
         engine, info = self._ready(model)
+        _check_features(request, info)
         prompt = await self._prompts.fitting(model, request, engine, info)
         plan = ChatPlan(
             generation=GenerationRequest(
@@ -74,15 +79,34 @@ class ChatService:
                 prompt_tokens=prompt.tokens,
                 max_tokens=prompt.max_tokens,
                 sampling=sampling,
+                owner=request.owner,
+                priority=request.priority,
+                structure=request.structure or prompt.tools.structure,
+                logprobs=request.logprobs,
             ),
             splits_reasoning=model.profile.splits_reasoning,
             opens_reasoning=prompt.opens_reasoning,
             stop=request.stop,
+            tools=prompt.tools,
             changes=changes + prompt.changes,
             trimmed=prompt.trimmed,
         )
         self._admission.resize(info.seats)
         return ChatStream(plan, self._admission.enter(), lambda: self._ready(model)[0], self._background)
+
+    async def open_choices(self, request: ChatRequest, count: int) -> ChoiceStream:
+        """``count`` answers to the same request, 1 to ``MAX_CHOICES``, each with a seat of its own. With a seed they
+        have that and the next ones. Raises as ``open``; then none is open."""
+
+        def opening(index: int) -> Callable[[], Awaitable[ChatStream]]:
+            if index == 0:
+                return lambda: self.open(request)
+            seed = request.sampling.seed
+            sampling = request.sampling if seed is None else replace(request.sampling, seed=seed + index)
+            another = replace(request, request_id=f"{request.request_id}-{index}", sampling=sampling)
+            return lambda: self.open(another)
+
+        return await open_all([opening(index) for index in range(count)])
 
     async def aclose(self) -> None:
         """Wait until every closed stream's engine request has ended."""
@@ -121,7 +145,23 @@ def _check(request: ChatRequest) -> None:
                     f"messages[{number}] holds half a surrogate pair, which is not text.", param="messages"
                 ) from error
     check_stop_strings(request.stop)
+    check_tools(request)
+    last = request.messages[-1]
+    if request.continues and (last.role != "assistant" or last.tool_calls):
+        raise InvalidRequest("Only the last message of the assistant, without tool calls, can go on.", param="messages")
     reserved_tokens(request.max_tokens)
+
+
+def _check_features(request: ChatRequest, info: EngineInfo) -> None:
+    """Raises EngineCannot for what this model's engine does not do."""
+    demands_call = request.tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
+    if Feature.STRUCTURE not in info.features:
+        if demands_call:
+            raise EngineCannot(what="make sure that a tool is called", engine=info.engine, param="tool_choice")
+        if request.structure is not None:
+            raise EngineCannot(what="keep an answer to a given form", engine=info.engine, param="response_format")
+    if request.logprobs is not None and Feature.LOGPROBS not in info.features:
+        raise EngineCannot(what="tell log probabilities", engine=info.engine, param="logprobs")
 
 
 def _texts(message: ChatMessage) -> Iterator[str]:

@@ -21,3 +21,15 @@ class ChatTemplateUnusable(AppError):
     http_status = 500
     template = "The chat template inside the model file cannot be used: {cause}."
     hint_template = "The file is at fault, not the request: import another build of the model."
+
+
+class EngineCannot(AppError):
+    """A part of the request that the model's engine does not do. Leaving it out in silence would be another answer."""
+
+    code = "unsupported_by_engine"
+    http_status = 400
+    template = "The engine that runs this model ({engine}) cannot {what}."
+    hint_template = "Leave '{param}' out of the request, or have the operator serve the model with another engine."
+
+    def __init__(self, *, what: str, engine: str, param: str) -> None:
+        super().__init__(what=what, engine=engine, param=param)

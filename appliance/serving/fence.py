@@ -7,6 +7,9 @@ own text again. A template sees everything else unchanged.
 
 The untrusted text is cut inside the token ("<", "｜User｜>"): llama.cpp finds USER_DEFINED tokens such as ``</think>``
 even in text it was told not to parse for special tokens, but never across two segments.
+
+The other way round, ``Fence.trust`` gives a sentinel for a token that the box itself writes into a message (a tool
+call's marks, say): templates and later guards see none of it, and it comes out as trusted text.
 """
 
 from __future__ import annotations
@@ -73,48 +76,62 @@ class Fence:
     def __init__(self, tokens: ControlTokens) -> None:
         self._tokens = tokens
         self._nonce: str | None = None
-        self._fenced: list[str] = []
-        self._numbers: dict[str, int] = {}
+        self._kept: list[tuple[str, bool]] = []
+        """Texts behind sentinels, and whether they are trusted."""
+        self._numbers: dict[tuple[str, bool], int] = {}
 
     def guard(self, text: str) -> str:
         """``text`` with a sentinel in place of each control token."""
         spans = self._tokens.spans(text)
         if not spans:
             return text
-        if self._nonce is None:
-            self._nonce = "".join(_private(secrets.randbelow(_PRIVATE_COUNT)) for _ in range(_NONCE_CHARS))
         parts, done = [], 0
         for start, end in spans:
-            parts += [text[done:start], self._sentinel(text[start:end])]
+            parts += [text[done:start], self._sentinel(text[start:end], trusted=False)]
             done = end
         return "".join([*parts, text[done:]])
 
+    def trust(self, text: str) -> str:
+        """A sentinel that comes out as ``text``, a part of the trusted text around it."""
+        return self._sentinel(text, trusted=True)
+
     def segments(self, rendered: str) -> list[TextSegment]:
-        """The rendered text cut at its sentinels; one trusted segment when there are none. Empty ones are left out."""
+        """The rendered text cut at its untrusted sentinels; one trusted segment when there are none. Empty ones are
+        left out."""
         if self._nonce is None:
             return [TextSegment(rendered)] if rendered else []
         first, last = _private(0), _private(_PRIVATE_COUNT - 1)
         sentinel = re.compile(f"{self._nonce}([{first}-{last}])([{first}-{last}])")
         segments: list[TextSegment] = []
+        trusted: list[str] = []
         done = 0
         for match in sentinel.finditer(rendered):
             number = _number(match[1]) * _PRIVATE_COUNT + _number(match[2])
-            if number >= len(self._fenced):
+            if number >= len(self._kept):
                 continue
-            if match.start() > done:
-                segments.append(TextSegment(rendered[done : match.start()]))
-            pieces = self._tokens.pieces(self._fenced[number])
-            segments += [TextSegment(piece, trusted=False) for piece in pieces]
+            trusted.append(rendered[done : match.start()])
             done = match.end()
-        if done < len(rendered):
-            segments.append(TextSegment(rendered[done:]))
-        return segments
+            text, is_trusted = self._kept[number]
+            if is_trusted:
+                trusted.append(text)
+                continue
+            segments += _joined(trusted)
+            segments += [TextSegment(piece, trusted=False) for piece in self._tokens.pieces(text)]
+            trusted = []
+        return [*segments, *_joined([*trusted, rendered[done:]])]
 
-    def _sentinel(self, token: str) -> str:
-        number = self._numbers.setdefault(token, len(self._fenced))
-        if number == len(self._fenced):
-            self._fenced.append(token)
+    def _sentinel(self, text: str, *, trusted: bool) -> str:
+        if self._nonce is None:
+            self._nonce = "".join(_private(secrets.randbelow(_PRIVATE_COUNT)) for _ in range(_NONCE_CHARS))
+        number = self._numbers.setdefault((text, trusted), len(self._kept))
+        if number == len(self._kept):
+            self._kept.append((text, trusted))
         return f"{self._nonce}{_private(number // _PRIVATE_COUNT)}{_private(number % _PRIVATE_COUNT)}"
+
+
+def _joined(parts: list[str]) -> list[TextSegment]:
+    text = "".join(parts)
+    return [TextSegment(text)] if text else []
 
 
 def _private(number: int) -> str:

@@ -11,8 +11,12 @@ from appliance.errors import ContextLengthExceeded
 from appliance.serving.context import answer_tokens, refuse_if_surely_too_long, room_wanted
 from appliance.serving.errors import ChatTemplateMissing
 from appliance.serving.history import turns_to_drop, without_oldest
-from appliance.serving.profile import open_thought, prepared_history
-from appliance.serving.template import ChatTemplate, RenderedPrompt
+from appliance.serving.profile import open_thought
+from appliance.serving.template import DEFAULT_STYLE, ChatTemplate, RenderedPrompt
+from appliance.serving.tools.format import format_of, markers
+from appliance.serving.tools.plan import NO_TOOLS, ToolPlan, plan_tools
+from appliance.serving.tools.support import ToolSupport, support_of
+from appliance.serving.turns import prepared_turns
 from appliance.serving.types import ChatMessage, ChatRequest, ServedModel, Trimmed
 
 
@@ -23,15 +27,24 @@ class CountedPrompt:
     tokens: tuple[int, ...]
     max_tokens: int
     opens_reasoning: bool
+    tools: ToolPlan = NO_TOOLS
     changes: tuple[str, ...] = ()
     trimmed: Trimmed | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Template:
+    """A model's template, compiled and tried."""
+
+    compiled: ChatTemplate
+    tools: ToolSupport
 
 
 class PromptMaker:
     """Renders and counts prompts. Keeps one compiled template per model."""
 
     def __init__(self) -> None:
-        self._templates: dict[str, ChatTemplate] = {}
+        self._templates: dict[str, _Template] = {}
 
     async def fitting(
         self, model: ServedModel, request: ChatRequest, engine: Engine, info: EngineInfo
@@ -66,8 +79,8 @@ class PromptMaker:
     ) -> CountedPrompt:
         messages = without_oldest(request.messages, without_turns) if without_turns else request.messages
         can_trim = not request.trim_turns and turns_to_drop(request.messages) > 0
-        prompt, changes = await asyncio.to_thread(
-            self._prompt, model, messages, info, request.max_tokens, can_trim, without_turns
+        prompt, plan, changes = await asyncio.to_thread(
+            self._prompt, model, request, messages, info, can_trim, without_turns
         )
         tokens = await engine.tokenize(prompt.segments, add_bos=prompt.add_bos)
         max_tokens = answer_tokens(
@@ -79,52 +92,71 @@ class PromptMaker:
             without_turns=without_turns,
         )
         return CountedPrompt(
-            tokens=tuple(tokens), max_tokens=max_tokens, opens_reasoning=prompt.opens_reasoning, changes=changes
+            tokens=tuple(tokens),
+            max_tokens=max_tokens,
+            opens_reasoning=prompt.opens_reasoning,
+            tools=plan,
+            changes=changes,
         )
 
     def _prompt(
         self,
         model: ServedModel,
+        request: ChatRequest,
         messages: Sequence[ChatMessage],
         info: EngineInfo,
-        max_tokens: int | None,
         can_trim: bool,
         without_turns: int,
-    ) -> tuple[RenderedPrompt, tuple[str, ...]]:
+    ) -> tuple[RenderedPrompt, ToolPlan, tuple[str, ...]]:
         """Runs in a worker thread: a template is the model file's code, and a prompt may have megabytes."""
         template = self._template(model)
-        history = prepared_history(model.profile, messages)
+        compiled, fence = template.compiled, template.compiled.fence()
+        plan = plan_tools(request, template.tools)
+        turns = prepared_turns(model, request, messages, template.tools, plan, fence)
 
         def refuse(texts: list[str]) -> None:
             refuse_if_surely_too_long(
                 texts,
-                max_tokens=max_tokens,
+                max_tokens=request.max_tokens,
                 context_tokens=info.context_tokens,
                 longest_token_bytes=info.longest_token_bytes,
                 can_trim=can_trim,
                 without_turns=without_turns,
             )
 
-        size = sum(len(message.content) for message in history.messages)
+        size = sum(len(message.content) for message in turns.messages)
         if size >= info.context_tokens * info.longest_token_bytes:
             # Too long unless the template leaves most of it out. Only rendering says so for sure, and without the
             # search for forged control tokens that takes milliseconds.
-            refuse([template.render_unfenced(history.messages)])
-        prompt, changes = open_thought(model.profile, template.render(history.messages))
+            refuse([compiled.render_unfenced(turns.messages, fence)])
+        prompt = compiled.render(
+            turns.messages,
+            tools=plan.offered if template.tools.writes_tools else (),
+            style=template.tools.style or DEFAULT_STYLE,
+            fence=fence,
+            continues=turns.continues,
+        )
+        opened: tuple[str, ...] = ()
+        if turns.in_thought is not None:
+            prompt = replace(prompt, opens_reasoning=turns.in_thought)
+        elif not turns.continues:
+            prompt, opened = open_thought(model.profile, prompt)
         refuse([segment.text for segment in prompt.segments])
-        return prompt, history.changes + changes
+        return prompt, plan, turns.changes + opened
 
-    def _template(self, model: ServedModel) -> ChatTemplate:
+    def _template(self, model: ServedModel) -> _Template:
         if not model.chat_template:
             raise ChatTemplateMissing(model=model.id)
         template = self._templates.get(model.id)
-        if template is None or template.source != model.chat_template:
-            template = ChatTemplate(
+        if template is None or template.compiled.source != model.chat_template:
+            tool_format = format_of(model.chat_template, model.control_tokens)
+            compiled = ChatTemplate(
                 model.chat_template,
-                control_tokens=model.control_tokens,
+                control_tokens=model.control_tokens | markers(tool_format),
                 bos_token=model.bos_token,
                 eos_token=model.eos_token,
             )
+            template = _Template(compiled, support_of(compiled, model.control_tokens))
             self._templates[model.id] = template
         return template
 

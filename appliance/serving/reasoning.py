@@ -51,6 +51,11 @@ class ReasoningSplitter:
         """The thought has begun and not ended."""
         return self._state in (_State.REASONING_HEAD, _State.REASONING)
 
+    @property
+    def before_answer(self) -> bool:
+        """The thought has ended and the answer has not begun: only line breaks came."""
+        return self._state is _State.CONTENT_HEAD
+
     def feed(self, text: str, count: int = 1) -> list[ReasoningDelta | ContentDelta]:
         """What ``text`` (of ``count`` tokens) lets us pass on: at most one thought and one piece of answer."""
         was_undecided, was_reasoning = self._state is _State.START, self.in_reasoning

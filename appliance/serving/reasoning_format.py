@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from appliance.serving.reasoning import THINK_CLOSE, THINK_OPEN
-from appliance.serving.types import ChatEvent, ChatFinished, ContentDelta, ReasoningDelta, ReasoningFormat
+from appliance.serving.types import (
+    ChatEvent,
+    ChatFinished,
+    ContentDelta,
+    ReasoningDelta,
+    ReasoningFormat,
+    ToolCallDelta,
+)
 
 
 class ReasoningShaper:
@@ -30,7 +37,10 @@ class ReasoningShaper:
             return [ContentDelta(opening + event.text)]
         if isinstance(event, ContentDelta) and self._inside:
             self._inside = False
-            return [ContentDelta(f"\n{THINK_CLOSE}\n\n{event.text}")]
+            return [ContentDelta(f"\n{THINK_CLOSE}\n\n{event.text}", event.logprobs)]
+        if isinstance(event, ToolCallDelta) and self._inside:
+            self._inside = False
+            return [ContentDelta(f"\n{THINK_CLOSE}\n\n"), event]
         if isinstance(event, ChatFinished) and self._inside:
             self._inside = False
             return [event] if event.reasoning_open else [ContentDelta(f"\n{THINK_CLOSE}\n\n"), event]

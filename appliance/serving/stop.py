@@ -53,8 +53,9 @@ class StopFilter:
         return text[: len(text) - keep]
 
     def finish(self) -> str:
-        """What was held back, when the text has ended without a stop."""
+        """What was held back, when the text has ended without a stop. A text after it is another one."""
         held, self._held = self._held, ""
+        self._matched = [0] * len(self._stops)
         return held
 
     def _advance(self, character: str) -> bool:

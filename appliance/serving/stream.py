@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -19,9 +19,9 @@ from appliance.engine.request import (
 )
 from appliance.errors import AppError, EngineLost, GenerationFailed
 from appliance.serving.admission import Ticket
-from appliance.serving.reasoning import ReasoningSplitter
-from appliance.serving.stop import StopFilter
-from appliance.serving.types import ChatEvent, ChatFinished, ContentDelta, Queued, ReasoningDelta, Trimmed, Usage
+from appliance.serving.answer import AnswerReader
+from appliance.serving.tools.plan import NO_TOOLS, ToolPlan
+from appliance.serving.types import ChatEvent, ChatFinished, Queued, Trimmed, Usage
 
 _log = structlog.get_logger(__name__)
 
@@ -38,6 +38,7 @@ class ChatPlan:
     splits_reasoning: bool
     opens_reasoning: bool
     stop: tuple[str, ...]
+    tools: ToolPlan = NO_TOOLS
     changes: tuple[str, ...] = ()
     trimmed: Trimmed | None = None
 
@@ -45,10 +46,10 @@ class ChatPlan:
 class ChatStream:
     """Async iterator of ``ChatEvent`` and async context manager; read by one task.
 
-    Events: any number of Queued, then ReasoningDelta and ContentDelta, then exactly one ChatFinished, also when the
-    engine dies. ``aclose`` (or a cancelled read, or leaving the ``async with``) aborts the engine's request and gives
-    the seat back once. It may be called from another task: a reader that waits then gets ChatFinished(ABORTED). The
-    seat is free before ChatFinished is seen.
+    Events: any number of Queued, then parts of the answer (``AnswerPart``), then exactly one ChatFinished, also when
+    the engine dies. ``aclose`` (or a cancelled read, or leaving the ``async with``) aborts the engine's request and
+    gives the seat back once. It may be called from another task: a reader that waits then gets ChatFinished(ABORTED).
+    The seat is free before ChatFinished is seen.
 
     ``find_engine`` is asked when the seat is there: after a wait it may be another one than at ``open``. It raises
     ModelNotReady. ``background`` keeps the task that cleans up after a reader that was cancelled: cancellation must not
@@ -66,8 +67,12 @@ class ChatStream:
         self._ticket = ticket
         self._find_engine = find_engine
         self._background = background
-        self._splitter = ReasoningSplitter(opened=plan.opens_reasoning, enabled=plan.splits_reasoning)
-        self._stop = StopFilter(plan.stop)
+        self._answer = AnswerReader(
+            splits_reasoning=plan.splits_reasoning,
+            opens_reasoning=plan.opens_reasoning,
+            stop=plan.stop,
+            tools=plan.tools,
+        )
         self._engine: Engine | None = None
         self._tokens: AsyncIterator[GenerationEvent] | None = None
         self._generated_tokens = 0
@@ -169,9 +174,9 @@ class ChatStream:
                         finished = event
                         break
                     self._generated_tokens += event.count
-                    for delta in self._clean(self._splitter.feed(event.text, event.count)):
-                        yield delta
-                    if self._stop.stop_string is not None:
+                    for part in self._answer.feed(event):
+                        yield part
+                    if self._answer.over:
                         finished = await self._end_early(engine, tokens)
                         break
                 else:
@@ -183,23 +188,14 @@ class ChatStream:
                 _log.exception("engine_stream_failed", request_id=self.request_id)
                 finished = _failed(GenerationFailed(cause=type(error).__name__))
                 self._start_teardown()  # the sequence may still be running
-        reasoning_open = self._splitter.in_reasoning
-        for delta in self._clean(self._splitter.finish()):
-            yield delta
-        if rest := self._stop.finish():
-            yield ContentDelta(rest)
+        reasoning_open = self._answer.in_reasoning
+        for part in self._answer.finish():
+            yield part
         self._let_go()
         yield self._ending(finished, reasoning_open)
 
-    def _clean(self, deltas: Iterable[ReasoningDelta | ContentDelta]) -> Iterable[ReasoningDelta | ContentDelta]:
-        for delta in deltas:
-            if isinstance(delta, ReasoningDelta):
-                yield delta
-            elif text := self._stop.feed(delta.text):
-                yield ContentDelta(text)
-
     async def _end_early(self, engine: Engine, tokens: AsyncIterator[GenerationEvent]) -> Finished:
-        """Abort at a stop string and read to the engine's own end, so that the seat is free when we say so."""
+        """Abort when nothing more is wanted and read to the engine's end, so that the seat is free when we say so."""
         cached_tokens = 0
         await engine.abort(self.request_id)
         try:
@@ -213,23 +209,24 @@ class ChatStream:
         return Finished(reason=FinishReason.STOP, cached_tokens=cached_tokens)
 
     def _ending(self, finished: Finished, reasoning_open: bool) -> ChatFinished:
-        by_stop_string = self._stop.stop_string is not None
+        ended_early = self._answer.over
         generated = self._generated_tokens
         failed = finished.reason is FinishReason.ERROR
         return ChatFinished(
-            reason=FinishReason.STOP if by_stop_string and not failed else finished.reason,
+            reason=FinishReason.STOP if ended_early and not failed else finished.reason,
             usage=Usage(
                 prompt_tokens=self.prompt_tokens,
                 # The engine also counts tokens without text, such as the end token; after a stop string what it had
                 # already made beyond the stop is not the client's.
-                completion_tokens=generated if by_stop_string else max(generated, finished.completion_tokens),
-                reasoning_tokens=self._splitter.reasoning_tokens,
+                completion_tokens=generated if ended_early else max(generated, finished.completion_tokens),
+                reasoning_tokens=self._answer.reasoning_tokens,
                 cached_tokens=finished.cached_tokens,
                 trimmed=self._plan.trimmed,
             ),
             error=(finished.error or EngineLost()) if failed else None,
-            stop_string=self._stop.stop_string,
+            stop_string=self._answer.stop_string,
             reasoning_open=reasoning_open,
+            tool_calls=self._answer.tool_calls,
         )
 
 

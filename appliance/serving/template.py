@@ -7,9 +7,10 @@ Templates follow Hugging Face's dialect (``apply_chat_template``): trimmed block
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -22,7 +23,7 @@ from appliance.serving.fence import ControlTokens, Fence
 from appliance.serving.meter import RenderLimitExceeded, RenderMeter
 from appliance.serving.reasoning import THINK_OPEN
 from appliance.serving.sandbox import ChatTemplateEnvironment
-from appliance.serving.types import ChatMessage
+from appliance.serving.types import ChatMessage, Tool
 
 MAX_TEMPLATE_CHARS = 131_072  # the longest known ones have some 30,000
 MAX_CPU_S = 2.0
@@ -30,6 +31,7 @@ _BASE_STEPS, _STEPS_PER_MESSAGE = 500_000, 1_000
 _BASE_CHARS, _CHARS_PER_INPUT_CHAR = 16_000_000, 32
 _MAX_REASON_CHARS = 500
 _MAX_DATE_FORMAT_CHARS = 100
+_NO_PARAMETERS = '{"type": "object", "properties": {}}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,18 @@ class RenderedPrompt:
     segments: tuple[TextSegment, ...]
     add_bos: bool
     opens_reasoning: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MessageStyle:
+    """What a template expects of a message with tool calls: ``arguments`` as JSON text, or parsed; an empty ``content``
+    as null, or as an empty text."""
+
+    arguments_as_text: bool = True
+    empty_content_is_null: bool = True
+
+
+DEFAULT_STYLE = MessageStyle()
 
 
 class _Raised(Exception):
@@ -80,14 +94,30 @@ class ChatTemplate:
         except (TemplateError, SyntaxError, RecursionError, MemoryError, ValueError, OverflowError) as error:
             raise _unusable(str(error) or type(error).__name__) from error
 
-    def render(self, messages: Sequence[ChatMessage], *, add_generation_prompt: bool = True) -> RenderedPrompt:
-        """The prompt for ``messages``.
+    def fence(self) -> Fence:
+        """A fence for one rendering, for those who write control tokens of their own into the messages."""
+        return Fence(self._control_tokens)
+
+    def render(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        add_generation_prompt: bool = True,
+        tools: Sequence[Tool] = (),
+        style: MessageStyle = DEFAULT_STYLE,
+        fence: Fence | None = None,
+        continues: bool = False,
+    ) -> RenderedPrompt:
+        """The prompt for ``messages``; with ``continues`` it ends where the last message ends, within its turn.
 
         Raises InvalidRequest when the template refuses them (with its own words) or cannot cope with them, and
         ChatTemplateUnusable when it exceeds its bounds.
         """
-        fence = Fence(self._control_tokens)
-        text = self._render(messages, fence.guard, add_generation_prompt)
+        fence = fence or self.fence()
+        if continues:
+            text = self._continued(messages, fence, tools, style)
+        else:
+            text = self._render(messages, fence.guard, add_generation_prompt, tools, style)
         segments = tuple(fence.segments(text))
         if not segments:
             raise InvalidRequest("The model's chat template makes an empty prompt of these messages.", param="messages")
@@ -99,22 +129,42 @@ class ChatTemplate:
             opens_reasoning=last.trusted and last.text.rstrip().endswith(THINK_OPEN),
         )
 
-    def render_unfenced(self, messages: Sequence[ChatMessage]) -> str:
-        """The prompt's text without looking for forged tokens: quick for huge messages, only good for measuring."""
-        return self._render(messages, lambda text: text, add_generation_prompt=True)
+    def render_unfenced(self, messages: Sequence[ChatMessage], fence: Fence | None = None) -> str:
+        """The prompt's text without looking for forged tokens: quick for huge messages, only good for measuring.
+        ``fence`` is the one whose trusted texts are in the messages."""
+        text = self._render(messages, lambda text: text, add_generation_prompt=True)
+        return text if fence is None else "".join(segment.text for segment in fence.segments(text))
 
-    def _render(self, messages: Sequence[ChatMessage], guard: Callable[[str], str], add_generation_prompt: bool) -> str:
-        size = sum(_chars(message) for message in messages)
+    def _continued(
+        self, messages: Sequence[ChatMessage], fence: Fence, tools: Sequence[Tool], style: MessageStyle
+    ) -> str:
+        """Cut behind the last message's text: what the template writes after it would end the turn."""
+        end = fence.trust("")
+        last = replace(messages[-1], content=messages[-1].content + end)
+        text = self._render([*messages[:-1], last], fence.guard, False, tools, style)
+        if text.count(end) != 1:
+            raise InvalidRequest("The model's chat template has no way to continue the last message.", param="messages")
+        return text.partition(end)[0]
+
+    def _render(
+        self,
+        messages: Sequence[ChatMessage],
+        guard: Callable[[str], str],
+        add_generation_prompt: bool,
+        tools: Sequence[Tool] = (),
+        style: MessageStyle = DEFAULT_STYLE,
+    ) -> str:
+        size = sum(_chars(message) for message in messages) + sum(len(tool.parameters or "") for tool in tools)
         variables = {
-            "messages": [self._message(message, guard) for message in messages],
-            "tools": None,
+            "messages": [self._message(message, guard, style) for message in messages],
+            "tools": [_tool(tool, guard) for tool in tools] or None,
             "documents": None,
             "add_generation_prompt": add_generation_prompt,
             "bos_token": self._bos_token or "",
             "eos_token": self._eos_token or "",
         }
         meter = RenderMeter(
-            max_steps=_BASE_STEPS + _STEPS_PER_MESSAGE * len(messages) + size,
+            max_steps=_BASE_STEPS + _STEPS_PER_MESSAGE * (len(messages) + len(tools)) + size,
             max_chars=_BASE_CHARS + _CHARS_PER_INPUT_CHAR * size,
             max_cpu_s=MAX_CPU_S,
         )
@@ -134,13 +184,13 @@ class ChatTemplate:
                 param="messages",
             ) from error
 
-    def _message(self, message: ChatMessage, guard: Callable[[str], str]) -> dict[str, Any]:
+    def _message(self, message: ChatMessage, guard: Callable[[str], str], style: MessageStyle) -> dict[str, Any]:
         role = message.role
         if role == "developer" and "developer" not in self.source:
             role = "system"  # OpenAI's newer name for it
         # As OpenAI and Hugging Face have it, a turn of calls alone has no content; R1's template looks for None.
-        content = None if message.tool_calls and not message.content else guard(message.content)
-        fields: dict[str, Any] = {"role": role, "content": content}
+        is_null = style.empty_content_is_null and message.tool_calls and not message.content
+        fields: dict[str, Any] = {"role": role, "content": None if is_null else guard(message.content)}
         if message.reasoning is not None:
             fields["reasoning_content"] = guard(message.reasoning)
         if message.tool_calls:
@@ -148,7 +198,12 @@ class ChatTemplate:
                 {
                     "id": guard(call.id),
                     "type": "function",
-                    "function": {"name": guard(call.name), "arguments": guard(call.arguments)},
+                    "function": {
+                        "name": guard(call.name),
+                        "arguments": guard(call.arguments)
+                        if style.arguments_as_text
+                        else _guarded(_parsed(call.arguments), guard),
+                    },
                 }
                 for call in message.tool_calls
             ]
@@ -163,6 +218,37 @@ class ChatTemplate:
         if len(date_format) > _MAX_DATE_FORMAT_CHARS or re.search(r"%[^A-Za-z%-]", date_format):
             raise SecurityError("strftime_now takes plain formats only")
         return self._now().strftime(date_format)
+
+
+def _tool(tool: Tool, guard: Callable[[str], str]) -> dict[str, Any]:
+    """As Hugging Face's templates know tools. Texts that are not there are empty: many templates join them."""
+    return {
+        "type": "function",
+        "function": {
+            "name": guard(tool.name),
+            "description": guard(tool.description or ""),
+            "parameters": _guarded(_parsed(tool.parameters or _NO_PARAMETERS), guard),
+        },
+    }
+
+
+def _parsed(text: str) -> Any:
+    """JSON's value, or the text itself when it is none: a client may send back what a model wrote."""
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _guarded(value: Any, guard: Callable[[str], str]) -> Any:
+    """``value`` with every text in it guarded."""
+    if isinstance(value, str):
+        return guard(value)
+    if isinstance(value, list):
+        return [_guarded(item, guard) for item in value]
+    if isinstance(value, dict):
+        return {guard(key): _guarded(item, guard) for key, item in value.items()}
+    return value
 
 
 def _raise_exception(message: str) -> None:

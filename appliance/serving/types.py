@@ -124,7 +124,8 @@ class ChatRequest:
     ``request_id`` is unique among the requests of this process; the engine knows the sequence by it. ``trim_turns``:
     the oldest whole turns may be dropped when it does not fit. ``sampling_policy`` is what this client may; ``None``
     takes the box's own. ``owner`` and ``priority`` are as in ``GenerationRequest``, so is ``logprobs``. ``structure``
-    is the form of the answer. A request that has no seat after ``deadline_s`` is given up.
+    is the form of the answer. A request that has no seat after ``deadline_s`` is given up. ``continues``: the last
+    message is the beginning of the answer, which goes on from its end.
     """
 
     request_id: str
@@ -144,6 +145,7 @@ class ChatRequest:
     parallel_tool_calls: bool = True
     structure: Structure | None = None
     logprobs: int | None = None
+    continues: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +206,21 @@ class ToolCallDelta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCallDropped:
+    """The call with this ``index`` was begun and never came to a valid end: it is none. ``text`` is all that the model
+    wrote of it; a client that sees answers whole gets that as text in place of the call."""
+
+    index: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatFinished:
     """The one ending of a stream that is read to its end.
 
     ``error`` is set exactly when ``reason`` is ERROR. ``stop_string`` is the client's stop string that was met.
-    ``reasoning_open`` says that the answer never began: the thought was still going on.
+    ``reasoning_open`` says that the answer never began: the thought was still going on. ``tool_calls`` is how many
+    whole calls there were.
     """
 
     reason: FinishReason
@@ -217,9 +229,10 @@ class ChatFinished:
     stop_string: str | None = None
     reasoning_open: bool = False
     thinking_end: ThinkingEnd | None = None
+    tool_calls: int = 0
 
 
-ChatEvent = Queued | ReasoningDelta | ContentDelta | ToolCallDelta | ChatFinished
+ChatEvent = Queued | ReasoningDelta | ContentDelta | ToolCallDelta | ToolCallDropped | ChatFinished
 
 
 class ProfileName(StrEnum):

@@ -17,8 +17,7 @@ from appliance.daemon import Daemon, Foundation, bind, lay_foundation
 from appliance.engine.base import EngineInfo, EngineState, EngineStatus
 from appliance.errors import PortInUse
 from appliance.model_setup import ModelSetup
-from appliance.security.keys import Grant
-from appliance.security.roles import EVERYTHING
+from appliance.schemas.offload import Offload
 from appliance.settings import load_settings
 from drivers.support import VendorSupport
 from drivers.types import Device, ProbeResult
@@ -45,6 +44,7 @@ class Reports:
         self.is_ready = asyncio.Event()
         self.address = ""
         self.setup: ModelSetup | None = None
+        self.verdict: Offload | None = None
 
     def listening(self, host: str, port: int) -> None:
         self.address = f"http://{host}:{port}"
@@ -56,8 +56,12 @@ class Reports:
         if not self.states or self.states[-1] is not status.state:
             self.states.append(status.state)
 
+    def offload(self, verdict: Offload) -> None:
+        self.verdict = verdict
+
     def ready(self, setup: ModelSetup | None, info: EngineInfo | None, host: str, port: int) -> None:
-        assert (setup, setup is None) == (self.setup, info is None)
+        assert setup == self.setup
+        assert info is None or setup is not None
         self.is_ready.set()
 
     def stopping(self) -> None:
@@ -110,7 +114,7 @@ async def test_a_whole_life_never_blocks_the_event_loop(foundation: Foundation) 
 
 
 async def test_cards_are_watched_from_the_start_to_the_end(foundation: Foundation) -> None:
-    key = foundation.keys.create("test", Grant(scopes=EVERYTHING)).secret
+    key = foundation.keys.create("test").secret
     monitor, reports = ScriptedMonitor(answer=[card(0)]), Reports()
     vendor = VendorSupport("nvidia", "NVIDIA", lambda root: OneCard(), lambda root: monitor)
     daemon = Daemon(foundation, reports, [vendor])

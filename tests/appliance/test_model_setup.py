@@ -13,7 +13,7 @@ from appliance.serving.types import ProfileName
 from appliance.settings import Settings, load_settings
 from drivers.types import Device, HardwareSnapshot, Health, Host, Vendor
 from models.dry_fit import fit_exactly
-from models.errors import NeedsOtherEngine
+from models.errors import CannotCompute, NeedsOtherEngine, TooLarge
 from models.gguf_set import installed_header
 from models.importer import import_gguf, import_path
 from models.model_store import ModelStore
@@ -81,7 +81,9 @@ def test_more_seats_than_the_engine_has_are_refused(installed: InstalledModel, s
 
 def test_cards_that_this_build_cannot_use_are_said_in_a_note(installed: InstalledModel, settings: Settings) -> None:
     snapshot = HardwareSnapshot(HOST, (card(Vendor.NVIDIA, 0, "NVIDIA L4", "L4"),))
-    setup = set_up(installed, snapshot, settings)
+    with pytest.raises(CannotCompute, match="would not run on the cards"):
+        set_up(installed, snapshot, settings)
+    setup = set_up(installed, snapshot, settings.model_copy(update={"allow_cpu_fallback": True}))
     assert setup.engine.gpu_layers == 0
     assert "although the machine has cards" in setup.plan.notes[0]
 
@@ -189,7 +191,8 @@ async def test_a_model_that_is_too_large_for_the_card_is_served_with_a_part_on_t
     asked = settings.model_copy(update={"seats": 2, "context_tokens": 512, "backends_dir": build_fake_cards(tmp_path)})
     small = replace(card(Vendor.NVIDIA, 0, "NVIDIA L4", "L4"), memory_free_bytes=GIB + 10 * 1024**2)
     snapshot = HardwareSnapshot(HOST, (small,))
-    assert set_up(installed, snapshot, asked).plan.devices == ()
+    with pytest.raises(TooLarge, match="nvidia:0"):
+        set_up(installed, snapshot, asked)
     setup = set_up(installed, snapshot, asked.model_copy(update={"offload": True}))
     assert setup.plan.devices == ("nvidia:0",)
     assert 0 < setup.plan.host_layers < 4

@@ -20,7 +20,20 @@ WIRING = {"appliance", "appliance.__main__", "appliance.cli", "appliance.daemon"
 
 PURE = {
     f"appliance.engine.llamacpp.{name}"
-    for name in ("scheduler", "sequence", "slots", "prefix_cache", "fair_queue", "pace", "step")
+    for name in (
+        "scheduler",
+        "sequence",
+        "slots",
+        "prefix_cache",
+        "fair_queue",
+        "pace",
+        "step",
+        "tier_blocks",
+        "tier_index",
+        "tiering",
+        "thought",
+        "loops",
+    )
 }
 
 

@@ -6,16 +6,27 @@ Time is never slept: ``hold_after`` stops every sequence after so many tokens un
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncGenerator, Callable, Sequence
 
-from appliance.engine.base import Engine, EngineInfo, EngineState, EngineStats, EngineStatus, ProgressCallback
+from appliance.engine.base import (
+    Engine,
+    EngineInfo,
+    EngineState,
+    EngineStats,
+    EngineStatus,
+    Feature,
+    ProgressCallback,
+)
 from appliance.engine.request import (
     Finished,
     FinishReason,
     GenerationEvent,
     GenerationRequest,
     TextSegment,
+    ThinkingEnd,
     TokenDelta,
+    TokenLogprob,
 )
 from appliance.errors import EngineLost, ModelNotReady
 
@@ -30,7 +41,10 @@ FAKE_INFO = EngineInfo(
     context_tokens=512,
     vocabulary_size=2**40,
     longest_token_bytes=TOKEN_BYTES,
+    features=frozenset({Feature.STRUCTURE, Feature.LOGPROBS, Feature.THINKING}),
 )
+
+THINK_CLOSE = "</think>"
 
 Script = Callable[[str], Sequence[str | TokenDelta]]
 """From the prompt's text to what the model writes, token by token."""
@@ -41,6 +55,10 @@ class FakeEngine:
 
     A token is ``TOKEN_BYTES`` bytes of a segment's UTF-8 (the last one of a segment may be shorter), and can be turned
     back into text, so a script sees the prompt. After ``die`` the object is of no more use, like a real engine.
+    ``structure`` is the script's matter.
+
+    A request with ``thinking`` whose prompt opens the thought: at its budget, or after ``answer_now``, the landing
+    comes in place of what is left of the scripted thought, and the script goes on after its ``</think>``.
     """
 
     def __init__(
@@ -60,6 +78,7 @@ class FakeEngine:
         self.prompts: list[str] = []
         self.tokenized: list[tuple[tuple[TextSegment, ...], bool]] = []
         self.aborted: list[str] = []
+        self.asked: list[str] = []
         self.peak_active = 0
         self._reply = reply
         self._hold_after = hold_after
@@ -96,6 +115,7 @@ class FakeEngine:
         count = 0
         reason = FinishReason.STOP
         error: Exception | None = EngineLost() if self._lost is not None else None
+        thought = _FakeThought(request)
         if error is None:
             self._endings[request.request_id] = None
             self.peak_active = max(self.peak_active, len(self._endings))
@@ -110,9 +130,10 @@ class FakeEngine:
                     if count + delta.count > request.max_tokens:
                         reason = FinishReason.LENGTH
                         break
-                    count += delta.count
-                    self._generated += delta.count
-                    yield delta
+                    for said in thought.shown(delta, asked=request.request_id in self.asked):
+                        count += said.count
+                        self._generated += said.count
+                        yield with_logprobs(said, request.logprobs)
             finally:
                 self._endings.pop(request.request_id, None)
                 await self._notify()
@@ -124,7 +145,12 @@ class FakeEngine:
             prompt_tokens=len(request.prompt_tokens),
             cached_tokens=self.cached_tokens,
             completion_tokens=count,
+            thinking_end=thought.end,
         )
+
+    async def answer_now(self, request_id: str) -> None:
+        self.asked.append(request_id)
+        await self._notify()
 
     async def abort(self, request_id: str) -> None:
         self.aborted.append(request_id)
@@ -200,6 +226,37 @@ class FakeEngine:
             self._changed.notify_all()
 
 
+class _FakeThought:
+    """The thought of one request: what is shown of the script, and how it ended."""
+
+    def __init__(self, request: GenerationRequest) -> None:
+        self._control = request.thinking
+        self._open = self._control is not None and self._control.opened
+        self._text = ""
+        self._tokens = 0
+        self._landed = False
+        self.end: ThinkingEnd | None = None
+
+    def shown(self, delta: TokenDelta, *, asked: bool) -> list[TokenDelta]:
+        """What comes of the script's next piece."""
+        control = self._control
+        if control is None or not self._open:
+            return [delta]
+        self._text += delta.text
+        closed = THINK_CLOSE in self._text
+        over = control.budget_tokens is not None and self._tokens + delta.count > control.budget_tokens
+        shown: list[TokenDelta] = [] if self._landed else [delta]
+        if not closed and not self._landed and (asked or over):
+            self._landed = True
+            self.end = ThinkingEnd.ASKED if asked else ThinkingEnd.BUDGET
+            shown = [TokenDelta(text_of(control.landing_tokens), len(control.landing_tokens))]
+        if closed:
+            self._open = False
+            self.end = self.end or ThinkingEnd.NATURAL
+        self._tokens += delta.count
+        return shown
+
+
 class FakeEngineSource:
     """What chat needs of ``EngineManager``: the engine of a model, or none (``engine`` is ``None``)."""
 
@@ -216,6 +273,16 @@ class FakeEngineSource:
         if self.engine is None:
             raise ModelNotReady(reason="the fake is away.")
         return self.engine, self.info
+
+
+def with_logprobs(delta: TokenDelta, top: int | None) -> TokenDelta:
+    """The delta with log probabilities for its tokens, if they are asked for: the last of them has all the text."""
+    if top is None or delta.logprobs:
+        return delta
+    texts = [b""] * (delta.count - 1) + [delta.text.encode()]
+    others = tuple((f"other {rank}".encode(), -2.0 - rank) for rank in range(top))
+    logprobs = (TokenLogprob(text, -0.25, ((text, -0.25), *others)[:top]) for text in texts)
+    return dataclasses.replace(delta, logprobs=tuple(logprobs))
 
 
 def tokens_of(text: str) -> list[int]:

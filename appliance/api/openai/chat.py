@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
 import structlog
 from fastapi import APIRouter, Request
@@ -14,30 +14,37 @@ from appliance.api.errors import envelope
 from appliance.api.openai.chunks import DONE, ChunkEncoder
 from appliance.api.openai.translate import (
     REASONING_HEADER,
-    to_changed,
     to_chat_request,
     to_finish_reason,
+    to_headers,
+    to_ignored,
+    to_logprobs,
     to_reasoning_format,
-    to_trimmed,
+    to_tool_calls,
     to_usage,
 )
 from appliance.api.openai.validation import parse_body
 from appliance.api.openapi import json_body
 from appliance.api.sse import EventStreamResponse, comment, data_event
 from appliance.errors import AppError, describe
-from appliance.schemas.openai_request import ChatCompletionRequest
+from appliance.schemas.openai_request import IGNORED, ChatCompletionRequest
 from appliance.schemas.openai_response import ChatCompletion, Choice, ResponseMessage
 from appliance.serving.chat import ChatService
+from appliance.serving.choices import ChoiceStream, usage_of_all
 from appliance.serving.reasoning_format import ReasoningShaper
 from appliance.serving.stream import ChatStream
 from appliance.serving.types import (
+    ChatEvent,
     ChatFinished,
     ChatRequest,
     ContentDelta,
     Queued,
     ReasoningDelta,
     ReasoningFormat,
+    ToolCallDelta,
+    Usage,
 )
+from appliance.serving.whole import WholeAnswer
 
 _log = structlog.get_logger(__name__)
 
@@ -65,96 +72,138 @@ def chat_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
         body = parse_body(ChatCompletionRequest, await request.body())
         asked = to_chat_request(body, request.state.request_id)
         shape = to_reasoning_format(body, request.headers.get(REASONING_HEADER))
+        ignored, count = to_ignored(body, IGNORED), body.n or 1
         if not body.stream:
-            stream, completion = await unless_disconnected(request.receive, _complete(chat, asked, shape))
-            content = completion.model_dump_json(exclude={"choices": {"__all__": {"message": _UNWANTED_FIELDS[shape]}}})
-            return _declared(request, stream, Response(content, media_type="application/json", headers=_NO_STORE))
+            streams, completion = await unless_disconnected(request.receive, _complete(chat, asked, shape, count))
+            content = completion.model_dump_json(exclude={"choices": dict(enumerate(_unwanted(completion, shape)))})
+            response = Response(content, media_type="application/json", headers=_NO_STORE)
+            return declared(request, to_headers(streams, ignored), response)
         # Refusals are raised here, while the status can still say so.
-        stream = await chat.open(asked)
+        choices = await chat.open_choices(asked, count)
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        encoder = ChunkEncoder(
-            completion_id=_completion_id(asked),
-            model=asked.model,
-            created=int(time.time()),
-            include_usage=include_usage,
-            reasoning_format=shape,
-        )
-        events = _events(stream, encoder, ReasoningShaper(shape), include_usage=include_usage)
-        return _declared(request, stream, EventStreamResponse(events, close=stream.aclose, keep_alive_s=keep_alive_s))
+        created = int(time.time())
+        writers = [
+            _ChoiceWriter(
+                ChunkEncoder(
+                    completion_id=_completion_id(asked),
+                    model=asked.model,
+                    created=created,
+                    include_usage=include_usage,
+                    reasoning_format=shape,
+                    index=index,
+                ),
+                ReasoningShaper(shape),
+            )
+            for index in range(count)
+        ]
+        events = _events(choices, writers, include_usage=include_usage)
+        response = EventStreamResponse(events, close=choices.aclose, keep_alive_s=keep_alive_s)
+        return declared(request, to_headers(choices.streams, ignored), response)
 
     return router
 
 
-def _declared(request: Request, stream: ChatStream, response: Response) -> Response:
-    """The response with what was changed and left out, in headers and for the request's log line."""
-    if stream.changes:
-        request.state.changed = response.headers["X-R1Box-Changed"] = to_changed(stream.changes)
-    if stream.trimmed is not None:
-        request.state.trimmed = response.headers["X-R1Box-Trimmed"] = to_trimmed(stream.trimmed)
+def _unwanted(completion: ChatCompletion, shape: ReasoningFormat) -> Iterator[dict[str, set[str]]]:
+    """Fields that each choice's message is not to have."""
+    for choice in completion.choices:
+        yield {"message": _UNWANTED_FIELDS[shape] | (set() if choice.message.tool_calls else {"tool_calls"})}
+
+
+def declared(request: Request, headers: dict[str, str], response: Response) -> Response:
+    """The response with ``headers`` of ``to_headers``, which go into the request's log line too."""
+    for name, value in headers.items():
+        response.headers[name] = value
+        setattr(request.state, name.rpartition("-")[2].lower(), value)
     return response
 
 
 async def _complete(
-    chat: ChatService, asked: ChatRequest, reasoning_format: ReasoningFormat
-) -> tuple[ChatStream, ChatCompletion]:
-    """The whole answer and the stream that gave it. Raises the refusals of ``open`` and the error that the answer
+    chat: ChatService, asked: ChatRequest, reasoning_format: ReasoningFormat, count: int
+) -> tuple[Sequence[ChatStream], ChatCompletion]:
+    """The whole answers and the streams that gave them. Raises the refusals of ``open`` and the error that an answer
     ended with."""
-    content: list[str] = []
-    reasoning: list[str] = []
-    finished: ChatFinished | None = None
-    shaper = ReasoningShaper(reasoning_format)
-    async with await chat.open(asked) as stream:
-        async for event in stream:
-            for shaped in shaper.shape(event):
-                if isinstance(shaped, ContentDelta):
-                    content.append(shaped.text)
-                elif isinstance(shaped, ReasoningDelta):
-                    reasoning.append(shaped.text)
-                elif isinstance(shaped, ChatFinished):
-                    finished = shaped
-    assert finished is not None, "every stream has an ending"
-    finish_reason = to_finish_reason(finished)
-    thought = "".join(reasoning) or None
+    answers = [WholeAnswer() for _ in range(count)]
+    shapers = [ReasoningShaper(reasoning_format) for _ in range(count)]
+    async with await chat.open_choices(asked, count) as choices:
+        async for index, event in choices:
+            for shaped in shapers[index].shape(event):
+                answers[index].add(shaped)
+            if isinstance(event, ChatFinished):
+                to_finish_reason(event)  # an answer that failed ends the others
+    usage = usage_of_all([answer.ending.usage for answer in answers])
     completion = ChatCompletion(
         id=_completion_id(asked),
         created=int(time.time()),
         model=asked.model,
-        choices=[
-            Choice(
-                message=ResponseMessage(content="".join(content), reasoning_content=thought, reasoning=thought),
-                finish_reason=finish_reason,
-            )
-        ],
-        usage=to_usage(finished.usage),
+        choices=[_choice(index, answer, asked) for index, answer in enumerate(answers)],
+        usage=to_usage(usage),
     )
-    return stream, completion
+    return choices.streams, completion
+
+
+def _choice(index: int, answer: WholeAnswer, asked: ChatRequest) -> Choice:
+    calls = to_tool_calls(answer.tool_calls)
+    return Choice(
+        index=index,
+        message=ResponseMessage(
+            content=answer.content or (None if calls else ""),
+            reasoning_content=answer.reasoning,
+            reasoning=answer.reasoning,
+            tool_calls=calls,
+        ),
+        logprobs=None if asked.logprobs is None else to_logprobs(answer.logprobs),
+        finish_reason=to_finish_reason(answer.ending),
+    )
+
+
+class _ChoiceWriter:
+    """The chunks of one answer."""
+
+    def __init__(self, encoder: ChunkEncoder, shaper: ReasoningShaper) -> None:
+        self._encoder = encoder
+        self._shaper = shaper
+        self._begun = False
+
+    def write(self, event: ChatEvent) -> Iterator[bytes]:
+        """Raises the error that ended the answer."""
+        finish_reason = to_finish_reason(event) if isinstance(event, ChatFinished) else None
+        encoder = self._encoder
+        if not self._begun:
+            self._begun = True
+            yield encoder.role()
+        for shaped in self._shaper.shape(event):
+            match shaped:
+                case ContentDelta():
+                    yield encoder.content(shaped.text, to_logprobs(shaped.logprobs) if shaped.logprobs else None)
+                case ReasoningDelta():
+                    yield encoder.reasoning(shaped.text)
+                case ToolCallDelta():
+                    yield encoder.tool_call(shaped)
+                case ChatFinished() if finish_reason is not None:
+                    yield encoder.finish(finish_reason)
+
+    def usage(self, usages: list[Usage]) -> bytes:
+        return self._encoder.usage(to_usage(usage_of_all(usages)))
 
 
 async def _events(
-    stream: ChatStream, encoder: ChunkEncoder, shaper: ReasoningShaper, *, include_usage: bool
+    choices: ChoiceStream, writers: list[_ChoiceWriter], *, include_usage: bool
 ) -> AsyncGenerator[bytes, None]:
-    """The events of a streamed answer. An error becomes one event, after which nothing follows, not even ``[DONE]``:
+    """The events of streamed answers. An error becomes one event, after which nothing follows, not even ``[DONE]``:
     official clients raise on it, and take a stream with ``[DONE]`` for a whole answer."""
-    begun = False
+    usages: dict[int, Usage] = {}
     try:
-        async for event in stream:
+        async for index, event in choices:
             if isinstance(event, Queued):
                 yield comment(f"queued position={event.position}")
                 continue
-            finish_reason = to_finish_reason(event) if isinstance(event, ChatFinished) else None
-            if not begun:
-                begun = True
-                yield encoder.role()
-            for shaped in shaper.shape(event):
-                if isinstance(shaped, ContentDelta):
-                    yield encoder.content(shaped.text)
-                elif isinstance(shaped, ReasoningDelta):
-                    yield encoder.reasoning(shaped.text)
-                elif isinstance(shaped, ChatFinished) and finish_reason is not None:
-                    yield encoder.finish(finish_reason)
-                    if include_usage:
-                        yield encoder.usage(to_usage(shaped.usage))
-                    yield DONE
+            for chunk in writers[index].write(event):
+                yield chunk
+            if isinstance(event, ChatFinished):
+                usages[index] = event.usage
+        if include_usage:
+            yield writers[0].usage([usages[index] for index in sorted(usages)])
+        yield DONE
     except Exception as error:  # noqa: BLE001 - the loop top of a stream: its status line is sent already
         if describe(error).code == AppError.code:
             _log.exception("stream_crashed")

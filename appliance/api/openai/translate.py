@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from pydantic import BaseModel
+
 from appliance.api.errors import UnsupportedParameter
+from appliance.api.openai.forms import to_structure, to_tools
 from appliance.engine.request import FinishReason as EngineFinishReason
+from appliance.engine.request import TokenLogprob
 from appliance.errors import GenerationFailed, InvalidRequest
 from appliance.schemas.openai_request import (
     THOUGHT_FIELDS,
@@ -17,12 +21,18 @@ from appliance.schemas.openai_request import (
     RequestMessage,
 )
 from appliance.schemas.openai_response import (
+    CalledFunction,
+    ChoiceLogprobs,
     CompletionTokensDetails,
+    ContentLogprob,
     FinishReason,
     PromptTokensDetails,
+    ResponseToolCall,
+    TopLogprob,
     TrimmedBody,
     UsageBody,
 )
+from appliance.serving.stream import ChatStream
 from appliance.serving.types import (
     ChatFinished,
     ChatMessage,
@@ -37,10 +47,14 @@ from appliance.serving.types import (
 REASONING_HEADER = "X-R1Box-Reasoning"
 """For clients that can set headers but no fields of the body."""
 
+_LOWEST_LOGPROB = -9999.0
+"""What OpenAI gives for a token that cannot be; JSON has no minus infinity."""
+
 
 def to_chat_request(body: ChatCompletionRequest, request_id: str) -> ChatRequest:
     """What the serving layer gets. Raises UnsupportedParameter, InvalidRequest."""
     refuse_unsupported(body)
+    tools, tool_choice = to_tools(body.tools, body.tool_choice)
     return ChatRequest(
         request_id=request_id,
         model=body.model,
@@ -59,7 +73,18 @@ def to_chat_request(body: ChatCompletionRequest, request_id: str) -> ChatRequest
         ),
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         trim_turns=body.trim == "turns",
+        tools=tools,
+        tool_choice=tool_choice,
+        parallel_tool_calls=body.parallel_tool_calls is not False,
+        structure=to_structure(body.response_format, body.structured_outputs),
+        logprobs=_logprobs(body),
+        continues=_continues(body),
     )
+
+
+def to_ignored(body: BaseModel, names: Iterable[str]) -> tuple[str, ...]:
+    """Those of the accepted fields without effect that the client set."""
+    return tuple(name for name in names if getattr(body, name) is not None)
 
 
 def to_reasoning_format(body: ChatCompletionRequest, header: str | None) -> ReasoningFormat:
@@ -71,6 +96,19 @@ def to_reasoning_format(body: ChatCompletionRequest, header: str | None) -> Reas
         raise InvalidRequest(
             f"The header {REASONING_HEADER} should be one of {', '.join(ReasoningFormat)}.", param=REASONING_HEADER
         ) from error
+
+
+def to_headers(streams: Sequence[ChatStream], ignored: Sequence[str]) -> dict[str, str]:
+    """What was done to a request beside what its client asked for, by header."""
+    first = streams[0]
+    headers = {}
+    if first.changes:
+        headers["X-R1Box-Changed"] = to_changed(first.changes)
+    if first.trimmed is not None:
+        headers["X-R1Box-Trimmed"] = to_trimmed(first.trimmed)
+    if ignored:
+        headers["X-R1Box-Ignored"] = ", ".join(ignored)
+    return headers
 
 
 def to_changed(changes: tuple[str, ...]) -> str:
@@ -102,7 +140,7 @@ def to_finish_reason(finished: ChatFinished) -> FinishReason:
     if finished.error is not None:
         raise finished.error
     if finished.reason is EngineFinishReason.STOP:
-        return "stop"
+        return "tool_calls" if finished.tool_calls else "stop"
     if finished.reason is EngineFinishReason.LENGTH:
         return "length"
     raise GenerationFailed(cause="it was stopped")
@@ -124,6 +162,53 @@ def to_usage(usage: Usage) -> UsageBody:
             tokens_is_minimum=usage.trimmed.tokens_is_minimum,
         ),
     )
+
+
+def to_logprobs(logprobs: Sequence[TokenLogprob]) -> ChoiceLogprobs:
+    """Log probabilities in the shape of chat completions."""
+    return ChoiceLogprobs(
+        content=[
+            ContentLogprob(
+                **_token(one.token, one.logprob).model_dump(),
+                top_logprobs=[_token(token, logprob) for token, logprob in one.top],
+            )
+            for one in logprobs
+        ]
+    )
+
+
+def to_tool_calls(calls: Sequence[ToolCall]) -> list[ResponseToolCall] | None:
+    """The calls of a whole answer."""
+    if not calls:
+        return None
+    return [
+        ResponseToolCall(id=call.id, function=CalledFunction(name=call.name, arguments=call.arguments))
+        for call in calls
+    ]
+
+
+def _token(token: bytes, logprob: float) -> TopLogprob:
+    return TopLogprob(token=token.decode("utf-8", "replace"), logprob=max(logprob, _LOWEST_LOGPROB), bytes=list(token))
+
+
+def _logprobs(body: ChatCompletionRequest) -> int | None:
+    if body.top_logprobs and not body.logprobs:
+        raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", param="top_logprobs")
+    return (body.top_logprobs or 0) if body.logprobs else None
+
+
+def _continues(body: ChatCompletionRequest) -> bool:
+    """DeepSeek marks the message, vLLM the request."""
+    marked = [index for index, message in enumerate(body.messages) if message.prefix]
+    if marked and (marked != [len(body.messages) - 1] or body.messages[-1].role != "assistant"):
+        where = f"messages[{marked[0]}].prefix"
+        raise InvalidRequest(f"'{where}' may only be of the last message, and the assistant's.", param=where)
+    continues = bool(marked) or bool(body.continue_final_message)
+    if body.add_generation_prompt is not None and body.add_generation_prompt is continues:
+        raise InvalidRequest(
+            "'add_generation_prompt' is true unless the last message is continued.", param="add_generation_prompt"
+        )
+    return continues
 
 
 def _max_tokens(body: ChatCompletionRequest) -> int | None:

@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 import structlog
 
-from appliance.engine.base import EngineInfo, EngineStats, ProgressCallback
+from appliance.engine.base import EngineInfo, EngineStats, Feature, ProgressCallback
 from appliance.engine.llamacpp import messages as wire
-from appliance.engine.llamacpp.load_log import measured_bytes
+from appliance.engine.llamacpp.load_log import measured_bytes, read_placement
 from appliance.engine.llamacpp.sequence import BATCH, INTERACTIVE
 from appliance.engine.process import LOG_LINES, SupervisedProcess, describe_exit, engine_environment
 from appliance.engine.request import (
@@ -27,7 +27,10 @@ from appliance.engine.request import (
     Priority,
     SamplingParams,
     TextSegment,
+    ThinkingControl,
+    ThinkingEnd,
     TokenDelta,
+    TokenLogprob,
 )
 from appliance.errors import EngineLost, EngineStartFailed, GenerationFailed
 
@@ -108,6 +111,8 @@ class LlamaCppEngine:
             longest_token_bytes=ready.longest_token_bytes,
             model_bytes=ready.model_bytes,
             measured_bytes=measured,
+            placement=read_placement(lines),
+            features=frozenset({Feature.STRUCTURE, Feature.LOGPROBS, Feature.THINKING}),
         )
 
     async def _start_once(self, config: wire.WorkerConfig, timeout_s: float) -> wire.Ready:
@@ -183,6 +188,7 @@ class LlamaCppEngine:
         self._streams[request.request_id] = outputs
         self._idle.clear()
         ended = False
+        structure = request.structure
         try:
             self._send(
                 wire.Generate(
@@ -192,6 +198,10 @@ class LlamaCppEngine:
                     _sampling(request.sampling),
                     request.owner,
                     _PRIORITIES[request.priority],
+                    None if structure is None else wire.Structure(structure.kind.value, structure.text),
+                    request.logprobs,
+                    None if request.thinking is None else _thinking(request.thinking),
+                    request.answer_tokens,
                 )
             )
             while not ended:
@@ -199,7 +209,7 @@ class LlamaCppEngine:
                 if output is None:
                     raise EngineLost
                 if output.text or output.count:
-                    yield TokenDelta(output.text, output.count)
+                    yield TokenDelta(output.text, output.count, tuple(TokenLogprob(*one) for one in output.logprobs))
                 if output.finish is not None:
                     ended = True
                     yield _finished(output)
@@ -218,6 +228,11 @@ class LlamaCppEngine:
         """End a request soon. Idempotent."""
         with suppress(EngineLost):
             self._send(wire.Abort(request_id))
+
+    async def answer_now(self, request_id: str) -> None:
+        """End a request's thought soon. Idempotent."""
+        with suppress(EngineLost):
+            self._send(wire.AnswerNow(request_id))
 
     def stats(self) -> EngineStats:
         """Counters of the last step."""
@@ -241,6 +256,14 @@ class LlamaCppEngine:
             step_counts=counters.step_counts,
             step_s=counters.step_s,
             longest_step_s=counters.longest_step_s,
+            tier_hits=counters.tier_hits,
+            tier_hit_tokens=counters.tier_hit_tokens,
+            tier_saves=counters.tier_saves,
+            tier_saved_bytes=counters.tier_saved_bytes,
+            tier_restored_bytes=counters.tier_restored_bytes,
+            tier_drops=counters.tier_drops,
+            tier_failures=counters.tier_failures,
+            tier_memory_bytes=counters.tier_memory_bytes,
             pid=self._process.pid if self._process else None,
             log_tail=self._process.log_tail() if self._process else (),
         )
@@ -345,6 +368,19 @@ def _finished(output: wire.Output) -> Finished:
         cached_tokens=output.cached_tokens,
         completion_tokens=output.completion_tokens,
         error=GenerationFailed(cause=output.message) if reason is FinishReason.ERROR else None,
+        thinking_end=None if output.thinking_end is None else ThinkingEnd(output.thinking_end),
+        answer_looped=output.answer_looped,
+    )
+
+
+def _thinking(control: ThinkingControl) -> wire.Thinking:
+    return wire.Thinking(
+        opened=control.opened,
+        open_tokens=control.open_tokens,
+        close_tokens=control.close_tokens,
+        landing_tokens=control.landing_tokens,
+        budget_tokens=control.budget_tokens,
+        breaks_loops=control.breaks_loops,
     )
 
 

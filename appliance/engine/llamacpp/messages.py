@@ -28,6 +28,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``visible_tokens`` are control tokens that the text shows nevertheless, such as ``</think>`` where a converter
     marked it as control. ``tensor_split`` has the number of layers of each device.
     ``experts_on_host`` keeps the routed experts of a mixture in the host's memory and has the processor compute them.
+    ``tier_memory_bytes`` bounds what is kept of idle chats in the host's memory, outside of the KV cache; 0 keeps
+    nothing.
     """
 
     model_path: str
@@ -47,6 +49,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     visible_tokens: tuple[str, ...] = ()
     tensor_split: tuple[int, ...] = ()
     experts_on_host: bool = False
+    tier_memory_bytes: int = 0
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,6 +66,24 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     logit_bias: tuple[tuple[int, float], ...] = ()
 
 
+class Structure(msgspec.Struct, frozen=True):
+    """``appliance.engine.request.Structure`` on the wire."""
+
+    kind: str
+    text: str = ""
+
+
+class Thinking(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """``appliance.engine.request.ThinkingControl`` on the wire."""
+
+    opened: bool
+    open_tokens: tuple[int, ...]
+    close_tokens: tuple[int, ...]
+    landing_tokens: tuple[int, ...]
+    budget_tokens: int | None = None
+    breaks_loops: bool = True
+
+
 # -- daemon to worker ------------------------------------------------------------------------------------------
 
 
@@ -73,7 +94,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
-    """Start a sequence. ``owner`` is who is charged for it where seats are scarce; ``priority`` 0 goes before 1."""
+    """Start a sequence. ``owner`` is who is charged for it where seats are scarce; ``priority`` 0 goes before 1.
+    ``structure``, ``logprobs`` and ``answer_tokens`` as in ``GenerationRequest``."""
 
     request_id: str
     prompt: list[int]
@@ -81,10 +103,20 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     sampling: Sampling
     owner: str | None = None
     priority: int = 0
+    structure: Structure | None = None
+    logprobs: int | None = None
+    thinking: Thinking | None = None
+    answer_tokens: int | None = None
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):
     """End a sequence; it answers with an ending unless it has ended already."""
+
+    request_id: str
+
+
+class AnswerNow(msgspec.Struct, frozen=True, tag="answer_now"):
+    """End a sequence's thought soon; nothing where there is none."""
 
     request_id: str
 
@@ -101,7 +133,7 @@ class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """End the worker."""
 
 
-ToWorker = Load | Generate | Abort | Tokenize | Shutdown
+ToWorker = Load | Generate | Abort | AnswerNow | Tokenize | Shutdown
 
 
 # -- worker to daemon ------------------------------------------------------------------------------------------
@@ -139,8 +171,13 @@ class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
     message: str
 
 
+TokenLogprob = tuple[bytes, float, tuple[tuple[bytes, float], ...]]
+"""``appliance.engine.request.TokenLogprob`` on the wire."""
+
+
 class Output(msgspec.Struct, frozen=True, array_like=True):
-    """What one sequence got in a step: text of ``count`` new tokens, and its ending when ``finish`` is set."""
+    """What one sequence got in a step: text of ``count`` new tokens, and its ending when ``finish`` is set.
+    ``logprobs`` has one entry for each token of a request that asked for them."""
 
     request_id: str
     text: str = ""
@@ -150,6 +187,9 @@ class Output(msgspec.Struct, frozen=True, array_like=True):
     cached_tokens: int = 0
     completion_tokens: int = 0
     message: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    thinking_end: str | None = None
+    answer_looped: bool = False
 
 
 class Counters(msgspec.Struct, frozen=True, array_like=True):
@@ -176,6 +216,14 @@ class Counters(msgspec.Struct, frozen=True, array_like=True):
     step_counts: tuple[int, ...] = ()
     step_s: float = 0.0
     longest_step_s: float = 0.0
+    tier_hits: int = 0
+    tier_hit_tokens: int = 0
+    tier_saves: int = 0
+    tier_saved_bytes: int = 0
+    tier_restored_bytes: int = 0
+    tier_drops: int = 0
+    tier_failures: int = 0
+    tier_memory_bytes: int = 0
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):

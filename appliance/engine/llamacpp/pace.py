@@ -128,6 +128,11 @@ class Pace:
         ]
         return max([size * nearest[1], *smaller])
 
+    def prompt_s(self, tokens: int) -> float | None:
+        """What so many tokens of a prompt take at the best speed that was seen, None while nothing is known."""
+        speeds = [average.value for average in self._token_s.values() if average.value is not None]
+        return tokens * min(speeds) if speeds else None
+
     def prompt_tokens(self, decode_rows: int) -> int | None:
         """Prompt tokens for a step with so many decoding sequences; None for as many as fit the step."""
         costs = [(size, cost) for size in self._sizes if (cost := self.chunk_s(size)) is not None]

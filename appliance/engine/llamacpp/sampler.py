@@ -1,75 +1,270 @@
-"""Which samplers of llama.cpp a request needs, in which order. Pure; ``runner`` builds them.
+"""Draws a request's tokens from the model's logits. Pure: numpy alone, no llama.cpp.
 
-The order is that of the evaluation settings of DeepSeek-R1 (temperature first, then top-p; its model card), not
-llama.cpp's own default order, where top-p sees the distribution before the temperature.
+In this order: logit_bias, repeat_penalty, frequency and presence penalty, the structure's mask, top-k, temperature,
+top-p, min-p, the draw. Temperature before top-p as in the evaluation settings of DeepSeek-R1 (its model card); in
+llama.cpp's own default order top-p sees the distribution before the temperature.
+
+llama.cpp's sampler chain gets an array of the whole vocabulary, 12 bytes a token, and its penalties look each of them
+up in a hash table: for R1's 150,000 tokens that is longer than a decode step of a small model. Here what changes the
+logits touches only the tokens that it is about, and what filters sees only the tokens near the best one.
+
+Each draw takes its random number from the seed and the token's place in the answer alone. So it does not depend on what
+else is in the batch, on how many positions were tried, or on a sequence having been computed twice.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Protocol
 
+import numpy as np
+
+from appliance.engine.llamacpp.answer import AnswerWatch, Marks, Part
 from appliance.engine.llamacpp.messages import Sampling
+from appliance.engine.llamacpp.step import TokenChance
 
-LIKELIEST = 512
-"""How many of the likeliest tokens temperature, top-p and min-p see. Filters over a whole vocabulary of 150,000 cost
-more than a decode step of a small model; what lies below rank 512 has no part in a 0.95 nucleus."""
+Logits = np.ndarray[Any, np.dtype[np.float32]]
+Flags = np.ndarray[Any, np.dtype[np.bool_]]
 
 WINDOW_TEMPERATURES = 20.0
-"""See ``candidate_window``."""
+"""How many temperatures below the best logit a token may lie and still be drawn: below, it is 2e-9 times as likely."""
+
+LIKELIEST = 512
+"""The nucleus of top-p is looked for among so many of the likeliest first, then among all."""
+
+REPEAT_TOKENS = 64
+"""How far back ``repeat_penalty`` looks, as in llama.cpp (``repeat_last_n``); the end of the prompt counts."""
+
+_MASK64 = 2**64 - 1
+_GOLDEN = 0x9E3779B97F4A7C15
 
 
-@dataclass(frozen=True, slots=True)
-class SamplerStep:
-    """One sampler of a chain: its name without ``llama_sampler_init_`` and its arguments."""
-
-    name: str
-    arguments: tuple[float | int, ...] = ()
+class SamplingFailed(Exception):
+    """No token can be drawn; the message is one plain line for the request's ending."""
 
 
-def chain_for(sampling: Sampling, *, vocabulary_size: int, context_tokens: int) -> list[SamplerStep]:
-    """The chain for a request. Penalties come first: they change which tokens are likeliest.
+class Constraint(Protocol):
+    """The structure of one answer, as far as it has been written."""
 
-    They look back over the whole answer, ``context_tokens`` at most, as OpenAI defines them.
+    def forbidden(self) -> Flags:
+        """Which tokens cannot come next, over the vocabulary. Raises SamplingFailed where the structure gives up."""
+        ...
+
+    def accept(self, token: int) -> bool:
+        """Go on with ``token``; False, and nothing changed, where the structure forbids it."""
+        ...
+
+    def reset(self) -> None:
+        """Begin again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """What a request wants of its sampler. ``recent`` is the end of its prompt, as much as ``REPEAT_TOKENS``;
+    ``logprobs`` as in ``GenerationRequest``; ``marks`` say what of the output is the answer, None for all of it."""
+
+    sampling: Sampling
+    logprobs: int | None = None
+    marks: Marks | None = None
+    constraint: Constraint | None = None
+    recent: tuple[int, ...] = ()
+
+
+@dataclass(slots=True)
+class _Penalties:
+    """What has been said: each token of the answer with its count, and the last ``REPEAT_TOKENS`` of everything."""
+
+    sampling: Sampling
+    last: deque[int]
+    _place: dict[int, int] = field(default_factory=dict)
+    _tokens: np.ndarray[Any, np.dtype[np.intp]] = field(default_factory=lambda: np.zeros(64, np.intp))
+    _counts: Logits = field(default_factory=lambda: np.zeros(64, np.float32))
+
+    def add(self, token: int, *, in_answer: bool) -> None:
+        self.last.append(token)
+        if not in_answer:
+            return
+        place = self._place.setdefault(token, len(self._place))
+        if place == len(self._tokens):
+            self._tokens = np.concatenate([self._tokens, np.zeros_like(self._tokens)])
+            self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)])
+        self._tokens[place] = token
+        self._counts[place] += 1
+
+    def apply(self, logits: Logits, *, in_answer: bool) -> None:
+        sampling = self.sampling
+        if sampling.repeat_penalty != 1.0 and self.last:
+            recent = np.fromiter(set(self.last), np.intp)
+            said = logits[recent]
+            logits[recent] = np.where(said > 0, said / sampling.repeat_penalty, said * sampling.repeat_penalty)
+        if in_answer and (sampling.frequency_penalty or sampling.presence_penalty):
+            count = len(self._place)
+            change = self._counts[:count] * np.float32(sampling.frequency_penalty)
+            logits[self._tokens[:count]] -= change + np.float32(sampling.presence_penalty)
+
+
+class TokenSampler:
+    """One request's sampler. Not thread-safe; ``draw`` changes the logits that it is given.
+
+    A thought is free: ``logit_bias``, presence and frequency penalty and the structure hold for the answer alone. A
+    penalty that counted a thought of thousands of tokens would leave no words for the answer.
+
+    Its state is that of the tokens written so far and of nothing else, whoever wrote them (``catch_up``).
     """
-    steps: list[SamplerStep] = []
-    if sampling.repeat_penalty != 1.0 or sampling.frequency_penalty != 0.0 or sampling.presence_penalty != 0.0:
-        steps.append(
-            SamplerStep(
-                "penalties",
-                (
-                    vocabulary_size,
-                    context_tokens,
-                    sampling.repeat_penalty,
-                    sampling.frequency_penalty,
-                    sampling.presence_penalty,
-                ),
-            )
-        )
+
+    def __init__(self, draw: Draw, vocabulary_size: int) -> None:
+        self._draw = draw
+        self._sampling = sampling = draw.sampling
+        self._constraint = draw.constraint
+        biases = [(token, bias) for token, bias in sampling.logit_bias if 0 <= token < vocabulary_size]
+        self._biased = np.array([token for token, _ in biases], np.intp)
+        self._biases = np.array([bias for _, bias in biases], np.float32)
+        self._seed = _mix(sampling.seed)
+        self._prompt_tokens: int | None = None
+        self._written: list[int] = []
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._constraint is not None:
+            self._constraint.reset()
+        self._watch = AnswerWatch(self._draw.marks)
+        self._penalties = _Penalties(self._sampling, deque(self._draw.recent, maxlen=REPEAT_TOKENS))
+        self._follows = True
+        self._written = []
+
+    # -- what was written -------------------------------------------------------------------------------------------
+
+    def catch_up(self, position: int, tokens: list[int]) -> None:
+        """``tokens`` are what the sequence holds from ``position`` on, to its end or to where its prompt is computed.
+
+        At the first call all of them are the prompt. Later ones hold what was drawn here, as a rule: then nothing
+        happens. Tokens that somebody else wrote are accepted, and those that were drawn and not taken forgotten.
+        """
+        if self._prompt_tokens is None:
+            self._prompt_tokens = position + len(tokens)
+            return
+        before = max(0, self._prompt_tokens - position)
+        start = position + before - self._prompt_tokens
+        real = tokens[before:]
+        known = self._written[start : start + len(real)]
+        if real[: len(known)] != known:
+            said = self._written[:start]
+            self._begin()
+            for token in said:
+                self.accept(token)
+            known = []
+        for token in real[len(known) :]:
+            self.accept(token)
+
+    def accept(self, token: int) -> None:
+        """The sequence goes on with ``token``. After one that the structure forbids ``draw`` raises."""
+        self._written.append(token)
+        before = self._watch.part
+        self._penalties.add(token, in_answer=before is not Part.THOUGHT)
+        self._watch.accept(token)
+        if self._constraint is None or before is Part.THOUGHT:
+            return
+        if self._watch.part is Part.THOUGHT:
+            self._constraint.reset()
+            self._follows = True
+        elif self._watch.part is not Part.HEAD:
+            # At the START a tag of several tokens may have begun, which an answer may begin like.
+            self._follows = self._follows and self._constraint.accept(token)
+
+    # -- what comes next --------------------------------------------------------------------------------------------
+
+    def draw(self, logits: Logits) -> tuple[int, TokenChance | None]:
+        """The next token, accepted, and its log probability if that is wanted. Raises SamplingFailed."""
+        wanted = self._draw.logprobs
+        raw = logits.copy() if wanted is not None else logits
+        in_answer = self._watch.part is not Part.THOUGHT
+        if in_answer:
+            logits[self._biased] += self._biases
+        self._penalties.apply(logits, in_answer=in_answer)
+        if self._constraint is not None and in_answer:
+            self._mask(self._constraint, logits)
+        token = pick(logits, self._sampling, uniform(self._seed, len(self._written)))
+        self.accept(token)
+        return token, None if wanted is None else token_chance(raw, token, wanted)
+
+    def _mask(self, constraint: Constraint, logits: Logits) -> None:
+        beside = np.array(self._watch.beside, np.intp)
+        kept = logits[beside]
+        if self._follows:
+            np.copyto(logits, -np.inf, where=constraint.forbidden()[: len(logits)])
+        elif len(beside):
+            logits[:] = -np.inf
+        else:
+            raise SamplingFailed("the answer was continued with text that its structure does not allow")
+        logits[beside] = kept
+
+
+def pick(logits: Logits, sampling: Sampling, chance: float) -> int:
+    """The token that ``chance`` (0..1) falls on once temperature and filters are applied; the best for temperature 0.
+
+    Tokens are laid out by their number, not by their probability: a difference in the last bits of the logits then
+    moves the borders between them a little and never swaps two of them. Raises SamplingFailed.
+    """
+    best = int(logits.argmax())
+    highest = float(logits[best])
+    if not np.isfinite(highest):
+        if highest == -np.inf:
+            raise SamplingFailed("no token can come next: the answer's structure and its logit_bias exclude them all")
+        raise SamplingFailed("the model computed something that is no number")
     if sampling.temperature <= 0.0:
-        return [*steps, SamplerStep("greedy")]
-    filtered = sampling.top_k > 0 or sampling.top_p < 1.0 or sampling.min_p > 0.0
-    if filtered:
-        likeliest = min(sampling.top_k, LIKELIEST) if sampling.top_k > 0 else LIKELIEST
-        steps.append(SamplerStep("top_k", (likeliest,)))
-    if sampling.temperature != 1.0:
-        steps.append(SamplerStep("temp", (sampling.temperature,)))
+        return best
+    near = np.flatnonzero(logits >= highest - WINDOW_TEMPERATURES * sampling.temperature)
+    values = logits[near]
+    if 0 < sampling.top_k < len(near):
+        kept = np.sort(np.argpartition(values, -sampling.top_k)[-sampling.top_k :])
+        near, values = near[kept], values[kept]
+    weights = np.exp((values.astype(np.float64) - highest) / sampling.temperature)
     if sampling.top_p < 1.0:
-        steps.append(SamplerStep("top_p", (sampling.top_p, 1)))
+        kept = nucleus(weights, sampling.top_p)
+        near, weights = near[kept], weights[kept]
     if sampling.min_p > 0.0:
-        steps.append(SamplerStep("min_p", (sampling.min_p, 1)))
-    steps.append(SamplerStep("dist", (sampling.seed,)))
-    return steps
+        kept = np.flatnonzero(weights >= sampling.min_p * weights.max())
+        near, weights = near[kept], weights[kept]
+    sums = weights.cumsum()
+    return int(near[min(int(sums.searchsorted(chance * sums[-1], side="right")), len(near) - 1)])
 
 
-def candidate_window(sampling: Sampling) -> float | None:
-    """How far below the best logit a token may lie and still be drawn; 0 for greedy, None where the whole vocabulary
-    must be looked at because penalties change which is best.
+def nucleus(weights: np.ndarray[Any, np.dtype[np.float64]], top_p: float) -> np.ndarray[Any, np.dtype[np.intp]]:
+    """Places of the fewest heaviest weights that together make ``top_p`` of all, in their order."""
+    goal = top_p * weights.sum()
+    chosen = np.arange(len(weights))
+    if len(weights) > LIKELIEST:
+        heaviest = np.argpartition(weights, -LIKELIEST)[-LIKELIEST:]
+        if weights[heaviest].sum() >= goal:
+            chosen = np.sort(heaviest)
+    order = chosen[np.argsort(-weights[chosen], kind="stable")]
+    count = int(weights[order].cumsum().searchsorted(goal, side="left")) + 1
+    return np.sort(order[:count])
 
-    Outside of a window of 20 temperatures a token is 2e-9 times as likely as the best one.
-    """
-    changes_logits = (
-        sampling.repeat_penalty != 1.0 or sampling.frequency_penalty != 0.0 or sampling.presence_penalty != 0.0
-    )
-    if changes_logits:
-        return None
-    return WINDOW_TEMPERATURES * max(sampling.temperature, 0.0)
+
+def token_chance(logits: Logits, token: int, top: int) -> TokenChance:
+    """The token's log probability and those of the ``top`` likeliest, by the logits as the model computed them."""
+    highest = float(logits.max())
+    total = highest + float(np.log(np.exp(logits - np.float32(highest)).sum(dtype=np.float64)))
+    likeliest: tuple[tuple[int, float], ...] = ()
+    if top > 0:
+        top = min(top, len(logits))
+        places = np.argpartition(logits, -top)[-top:]
+        places = places[np.lexsort((places, -logits[places]))]
+        likeliest = tuple((int(place), float(logits[place]) - total) for place in places)
+    return TokenChance(token, float(logits[token]) - total, likeliest)
+
+
+def uniform(seed: int, index: int) -> float:
+    """A number of 0..1, 1 excluded, for the ``index``-th draw: splitmix64 (Steele, Lea, Flood 2014), which gives any
+    place of its sequence without those before it."""
+    return (_mix(seed + (index + 1) * _GOLDEN) >> 11) * 2.0**-53
+
+
+def _mix(value: int) -> int:
+    value &= _MASK64
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK64
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK64
+    return value ^ (value >> 31)

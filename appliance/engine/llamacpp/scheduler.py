@@ -1,14 +1,20 @@
 """Decides which tokens of which slot the next ``llama_decode`` computes. Pure: no clock, no llama_cpp.
 
+Over 400 lines because a step is read in one place; what it weighs is in ``fair_queue``, ``slots``, ``pace`` and the
+like.
+
 One step, in this order:
 
 1. Aborted sequences leave their slots.
 2. Waiting sequences take free seats (``fair_queue``). What any slot holds of a prompt, its sequence gets without
    computing it (``slots``). Where a sequence before it is computing what it needs, it waits for that.
-3. Every decoding sequence gets its one token: nobody who is being answered is left out of a step.
+3. Every decoding sequence gets its one token, or those that were written for it: nobody who is being answered is
+   left out of a step.
 4. Prompts get what the time of a step leaves (``pace``): half of it the one that came first, half the one that is
    done soonest, interactive ones before batch.
-5. What slots without a sequence hold is given back, the oldest first, until there are cells for the step's tokens.
+5. Sequences take over what is kept of their prompts outside of the cache, and what ended ones left is saved there, a
+   little in each step (``tiering``).
+6. What slots without a sequence hold is given back, the oldest first, until there are cells for the step's tokens.
    There are always enough: each seat's whole context fits beside the others.
 
 ``update`` then takes what came out: new tokens, endings, and the ways in which ``llama_decode`` can fail.
@@ -32,6 +38,9 @@ from appliance.engine.llamacpp.step import (
     StepPlan,
     StepResult,
 )
+from appliance.engine.llamacpp.thought import Verdict
+from appliance.engine.llamacpp.tier_blocks import TierLimits
+from appliance.engine.llamacpp.tiering import Tiering
 
 WORTH_WAITING_TOKENS = 32
 """A sequence waits for another's prefix when that saves at least so many tokens."""
@@ -58,10 +67,11 @@ class SchedulerLimits:
 class Scheduler:
     """Continuous batching over a fixed number of seats. One per worker; the only writer of sequences and slots."""
 
-    def __init__(self, limits: SchedulerLimits, *, shares: bool = True) -> None:
+    def __init__(self, limits: SchedulerLimits, *, shares: bool = True, tiers: TierLimits | None = None) -> None:
         self.limits = limits
         self.slots = SlotTable(limits.slots, limits.seats * limits.seat_context, shares=shares)
         self.pace = Pace(limits.chunk_beside_decode, limits.step)
+        self.tiers = Tiering(tiers or TierLimits(), self.slots, self.pace, limits.seat_context)
         self.preemptions = 0
         self.prefix_waits = 0
         self._waiting = FairQueue()
@@ -97,10 +107,21 @@ class Scheduler:
         """End a sequence at the next step. An unknown id is nothing: it may just have finished."""
         self._aborted.append(request_id)
 
+    def answer_now(self, request_id: str) -> None:
+        """End a sequence's thought soon. Idempotent; an unknown id, or one without a thought, is nothing."""
+        sequence = self._running.get(request_id) or self._waiting.find(request_id)
+        if sequence is not None and sequence.watch is not None:
+            sequence.watch.ask()
+
     @property
     def has_work(self) -> bool:
-        """Whether ``schedule`` would give work or endings."""
-        return bool(self._running or self._aborted or len(self._waiting))
+        """Whether ``schedule`` would give work or endings: not so while all that run wait for the disk."""
+        return bool(
+            self._aborted
+            or (len(self._waiting) and len(self._running) < self.limits.seats)
+            or any(s.leader not in self._running and not self.tiers.blocked(s) for s in self._running.values())
+            or self.tiers.has_work
+        )
 
     @property
     def running_count(self) -> int:
@@ -128,13 +149,25 @@ class Scheduler:
         """The next step. Every call is followed by one ``update`` with its result, unless the plan has no work."""
         self._admit()
         self._follow()
-        decoding = [sequence for sequence in self._running.values() if sequence.decoding]
-        work = [self._entry(sequence, 1) for sequence in decoding[: self._step_limit]]
-        rows = len(work)
-        work += self._prompts(self.pace.prompt_tokens(rows), self._step_limit - rows)
-        self.slots.make_room(sum(len(entry.tokens) for entry in work))
+        decoding = [s for s in self._running.values() if s.decoding and not (s.leader or s.blocks)][: self._step_limit]
+        rows, spare = len(decoding), self._step_limit - len(decoding)
+        work: list[SlotTokens] = []
+        for sequence in decoding:
+            written = min(sequence.pending - 1, spare)
+            spare -= written
+            work.append(self._entry(sequence, 1 + written))
+        work += self._prompts(self.pace.prompt_tokens(rows), spare)
+        restores = self.tiers.plan_restores(self._running.values(), beside_decode=rows > 0)
+        self.slots.make_room(sum(len(entry.tokens) for entry in work) + sum(restore.cells for restore in restores))
         ended, self._ended = self._ended, []
-        self._plan = StepPlan(memory=self.slots.take_memory(), work=work, ended=ended, decode_rows=rows)
+        self._plan = StepPlan(
+            saves=self.tiers.plan_saves(beside_decode=rows > 0),
+            memory=self.slots.take_memory(),
+            restores=restores,
+            work=work,
+            ended=ended,
+            decode_rows=rows,
+        )
         return self._plan
 
     def update(self, result: StepResult) -> list[SequenceEvent]:
@@ -142,6 +175,7 @@ class Scheduler:
         plan, self._plan = self._plan, None
         if plan is None:
             raise RuntimeError("update without a plan")
+        self.tiers.update(plan, result, self._running)
         match result.status:
             case DecodeStatus.DONE:
                 self._step_limit = self.limits.step
@@ -170,6 +204,7 @@ class Scheduler:
             prompt = sequence.tokens if sequence.leader is None else []
             slot = self.slots.take(sequence.request_id, prompt)
             sequence.slot = slot.index
+            self.tiers.taken(slot)
             self._running[sequence.request_id] = sequence
             self._start(sequence, len(slot.tokens))
             self.prefix_waits += sequence.leader is not None
@@ -178,6 +213,8 @@ class Scheduler:
         sequence.computed = computed
         if sequence.generated == 0:
             sequence.cached = computed
+        if sequence.leader is None:
+            self.tiers.begin(sequence)
 
     def _follow(self) -> None:
         """Sequences that wait for a prefix start when it is there, or will not come."""
@@ -206,11 +243,13 @@ class Scheduler:
         if not self.slots.shares:
             return
         needed = self.slots.held(sequence.tokens) + WORTH_WAITING_TOKENS
+        kept = self.tiers.kept(sequence) + WORTH_WAITING_TOKENS
         for other in self._running.values():
             if other.turn >= sequence.turn or other.pending <= 1:
                 continue
             shared = min(common_prefix(other.tokens, sequence.tokens), len(sequence.tokens) - 1)
-            if shared >= needed and shared > other.computed:
+            # What is kept outside is taken over sooner than computed; but not twice, when another does so already.
+            if shared >= (needed if other.blocks else max(needed, kept)) and shared > other.computed:
                 sequence.leader, sequence.shared, needed = other.request_id, shared, shared + 1
 
     # -- prompts ----------------------------------------------------------------------------------------------------
@@ -223,7 +262,7 @@ class Scheduler:
         """
         budget = limit if paced is None else min(paced, limit)
         followers = self._followers()
-        prompts = [s for s in self._running.values() if not s.decoding and s.leader is None]
+        prompts = [s for s in self._running.values() if not (s.decoding or s.leader or s.blocks)]
         if not prompts or budget <= 0:
             return []
 
@@ -276,7 +315,7 @@ class Scheduler:
     # -- results ----------------------------------------------------------------------------------------------------
 
     def _advance(self, plan: StepPlan, result: StepResult) -> list[SequenceEvent]:
-        moved = {entry.request_id for entry in plan.work}
+        moved = {entry.request_id for entry in plan.work} | {restore.request_id for restore in plan.restores}
         for sequence in self._running.values():
             leader = self._running.get(sequence.leader or "")
             if leader is not None and leader.leader is None:
@@ -295,11 +334,25 @@ class Scheduler:
     def _take_token(self, sequence: Sequence, token: int, *, ends: bool) -> list[SequenceEvent]:
         if ends:
             return [self._finish(sequence, Finish.STOP)]
+        sequence.forced = 0
+        room = min(sequence.max_tokens - sequence.generated, self.limits.seat_context - len(sequence.tokens))
+        verdict = Verdict.TAKE if sequence.watch is None else sequence.watch.take(token, room)
+        if verdict is Verdict.LAND:
+            return self._land(sequence)
         sequence.tokens.append(token)
         event = SequenceEvent(sequence.request_id, token=token)
-        if sequence.generated >= sequence.max_tokens or len(sequence.tokens) >= self.limits.seat_context:
+        if verdict is Verdict.LAST or room <= 1:
             return [event, self._finish(sequence, Finish.LENGTH)]
         return [event]
+
+    @staticmethod
+    def _land(sequence: Sequence) -> list[SequenceEvent]:
+        """Write the end of a thought for the model, as if it had been drawn, in place of the token that was."""
+        assert sequence.watch is not None
+        landing = sequence.watch.land()
+        sequence.tokens.extend(landing)
+        sequence.forced = len(landing)
+        return [SequenceEvent(sequence.request_id, token=token) for token in landing]
 
     def _finish(self, sequence: Sequence, finish: Finish, message: str = "") -> SequenceEvent:
         if sequence.phase is Phase.WAITING:
@@ -307,7 +360,10 @@ class Scheduler:
         else:
             del self._running[sequence.request_id]
             assert sequence.slot is not None
-            self.slots.release(self.slots.slots[sequence.slot])
+            slot = self.slots.slots[sequence.slot]
+            self.tiers.leave(sequence)
+            self.slots.release(slot)
+            self.tiers.left(slot)
             sequence.slot = None
         self._waiting.charge(sequence, sequence.generated)
         sequence.phase = Phase.FINISHED
@@ -319,6 +375,8 @@ class Scheduler:
             cached_tokens=sequence.cached,
             completion_tokens=sequence.generated,
             message=message,
+            thought_end=sequence.watch.end if sequence.watch is not None else None,
+            answer_looped=sequence.watch is not None and sequence.watch.answer_looped,
         )
 
     def _fail(self, sequence: Sequence, message: str) -> SequenceEvent:
@@ -341,6 +399,7 @@ class Scheduler:
         del self._running[newest.request_id]
         assert newest.slot is not None
         slot = self.slots.slots[newest.slot]
+        self.tiers.leave(newest)
         self.slots.release(slot)
         self.slots.clear(slot)
         newest.phase, newest.slot, newest.computed = Phase.WAITING, None, 0
@@ -350,6 +409,9 @@ class Scheduler:
     def _share_no_more(self, plan: StepPlan) -> None:
         """The memory cannot drop a tail: slots that the plan trims or fills are empty, and this is not tried again."""
         self.slots.shares = False
+        for sequence in self._running.values():
+            self.tiers.leave(sequence)
+        self.tiers.stop()
         cleared = {change.target if isinstance(change, SlotCopy) else change.slot for change in plan.memory}
         for index in cleared:
             self.slots.forget(self.slots.slots[index])
@@ -363,6 +425,7 @@ class Scheduler:
     def check_integrity(self) -> None:
         """Raise AssertionError when slots, cells and sequences disagree. For tests, and for a worker that is idle."""
         self.slots.check_integrity()
+        self.tiers.check_integrity(self._running.values())
         owners = {slot.owner: slot for slot in self.slots.slots if slot.owner is not None}
         assert set(owners) == set(self._running), "slots and running sequences disagree"
         assert len(self._running) <= self.limits.seats, "more sequences run than there are seats"
@@ -372,6 +435,9 @@ class Scheduler:
             assert sequence.phase is Phase.RUNNING, "a sequence with a slot is not running"
             assert slot.tokens == sequence.tokens[: sequence.computed], "a slot does not hold its sequence's tokens"
             assert sequence.pending > 0, "a running sequence has nothing to compute"
+            assert sequence.forced <= sequence.generated, "more was written for a sequence than it has"
+            assert sequence.generated < sequence.max_tokens, "a sequence has all its tokens and goes on"
+            assert len(sequence.tokens) < self.limits.seat_context, "a running sequence fills its seat"
             leader = self._running.get(sequence.leader or "")
             assert leader is None or leader.turn < sequence.turn, "a sequence waits for a later one"
         for waiting in self._waiting:

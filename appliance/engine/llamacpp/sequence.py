@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from appliance.engine.llamacpp.thought import ThoughtWatch
+from appliance.engine.llamacpp.tier_blocks import Block
+
 
 class Phase(StrEnum):
     """WAITING -> RUNNING -> FINISHED; RUNNING -> WAITING when preempted. One writer: the Scheduler."""
@@ -38,7 +41,10 @@ class Sequence:
     ``owner`` is who is charged for it where seats are scarce, ``priority`` ``INTERACTIVE`` or ``BATCH``: the lower goes
     first. ``arrival`` counts sequences as they came, ``turn`` as they got their seats. While ``leader`` is set the
     sequence has a seat and computes nothing: it waits until the sequence of that name has computed the first ``shared``
-    tokens, which are its own too, and has seen it idle in ``stalled`` steps.
+    tokens, which are its own too, and has seen it idle in ``stalled`` steps. While ``blocks`` is not empty it computes
+    nothing either: it takes them over from outside of the KV cache, up to its first ``kept`` tokens (``tiering``).
+
+    ``watch`` brings its thought to an end. Then the last ``forced`` tokens were not drawn but written for it.
     """
 
     request_id: str
@@ -56,6 +62,10 @@ class Sequence:
     leader: str | None = None
     shared: int = 0
     stalled: int = 0
+    blocks: list[Block] = field(default_factory=list)
+    kept: int = 0
+    watch: ThoughtWatch | None = None
+    forced: int = 0
     tokens: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -74,5 +84,5 @@ class Sequence:
 
     @property
     def decoding(self) -> bool:
-        """Whether the next token is all that is pending and it was generated here (not the end of a prompt)."""
-        return self.pending == 1 and self.generated > 0
+        """Whether all that is pending was generated here: its last token, or what was written for it."""
+        return self.generated > 0 and self.pending <= max(1, self.forced)

@@ -7,6 +7,7 @@ are given back, the slot unused for longest first, when a step needs their room.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from appliance.engine.llamacpp.prefix_cache import PrefixCache, common_prefix
@@ -39,6 +40,8 @@ class SlotTable:
         self.evictions = 0
         self.evicted_tokens = 0
         self.shared_tokens = 0
+        self.before_loss: Callable[[Slot], None] = lambda _slot: None
+        """Called with a slot that nobody owned and that is about to lose tokens."""
         self._memory: list[SlotTrim | SlotCopy] = []
         self._uses = 0
 
@@ -121,6 +124,8 @@ class SlotTable:
     def _own(self, slot: Slot, request_id: str, keep: int) -> Slot:
         slot.owner = request_id
         self.touch(slot)
+        if keep < len(slot.tokens):
+            self.before_loss(slot)
         if keep < len(slot.tokens) or keep == 0:
             # Also for an empty slot: after a failed step the cache may hold tokens that the table forgot.
             self._trim(slot, keep)
@@ -166,6 +171,7 @@ class SlotTable:
         if not idle:
             return False
         oldest = min(idle, key=lambda slot: slot.last_used)
+        self.before_loss(oldest)
         self.evictions += 1
         self.evicted_tokens += self.tree.own_cells(oldest.index)
         self._trim(oldest, 0)

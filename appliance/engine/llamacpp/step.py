@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from appliance.engine.llamacpp.sequence import Finish
+from appliance.engine.llamacpp.thought import ThoughtEnd
 
 
 class DecodeStatus(IntEnum):
@@ -40,6 +41,30 @@ class SlotCopy:
 
 
 @dataclass(frozen=True, slots=True)
+class SlotSave:
+    """Before anything else, the keys and values of positions ``start`` to ``end`` of slot ``slot`` are saved as block
+    ``key``."""
+
+    slot: int
+    start: int
+    end: int
+    key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRestore:
+    """After the memory was changed, slot ``slot`` of ``request_id``, which holds ``start`` tokens, gets those up to
+    ``end`` from block ``key``, which needs ``cells`` cells for a moment."""
+
+    request_id: str
+    slot: int
+    start: int
+    end: int
+    key: bytes
+    cells: int
+
+
+@dataclass(frozen=True, slots=True)
 class SlotTokens:
     """``tokens`` are computed in ``slot`` at positions ``position``...; with ``sample`` the last one gives the next
     token, drawn with ``sampling`` by the sampler of ``request_id``."""
@@ -54,13 +79,16 @@ class SlotTokens:
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
-    """One ``llama_decode``: first ``memory`` in its order, then ``work``, of which the first ``decode_rows`` entries
-    are sequences that decode and the rest are prompts. Requests in ``ended`` have left; their samplers can go."""
+    """One ``llama_decode``: first ``saves``, then ``memory`` in its order, then ``restores``, then ``work``, of which
+    the first ``decode_rows`` entries are sequences that decode and the rest are prompts. Requests in ``ended`` have
+    left; their samplers can go."""
 
     memory: list[SlotTrim | SlotCopy] = field(default_factory=list)
     work: list[SlotTokens] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
     decode_rows: int = 0
+    saves: list[SlotSave] = field(default_factory=list)
+    restores: list[SlotRestore] = field(default_factory=list)
 
     @property
     def token_count(self) -> int:
@@ -69,21 +97,43 @@ class StepPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenChance:
+    """A token's log probability (natural logarithm) and, the likeliest first, those of the likeliest in its place."""
+
+    token: int
+    logprob: float
+    top: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StepResult:
     """``sampled`` has (token, ends_generation) per entry of the plan's work that samples, in order; ``decode_s`` is the
     time inside ``llama_decode``, ``duration_s`` that of the whole step as its worker measured it, None when nobody
-    did."""
+    did. ``chances`` are of the sampled tokens of each request that asked for log probabilities, in order. A request in
+    ``problems`` could not be sampled, for this reason, and has a token that ends it.
+
+    Whatever ``status`` says of the rest: ``saved`` has the bytes of each of the plan's saves, 0 for one that failed,
+    and ``restored`` whether each of its restores is done; these took ``save_s`` and ``restore_s``."""
 
     status: DecodeStatus
     sampled: list[tuple[int, bool]] = field(default_factory=list)
     message: str = ""
     decode_s: float = 0.0
     duration_s: float | None = None
+    chances: dict[str, list[TokenChance]] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+    saved: list[int] = field(default_factory=list)
+    restored: list[bool] = field(default_factory=list)
+    save_s: float = 0.0
+    restore_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class SequenceEvent:
-    """A new ``token`` (None for an ending without one) or an ending (``finish`` set), never anything after that."""
+    """A new ``token`` (None for an ending without one) or an ending (``finish`` set), never anything after that.
+
+    An ending says how the thought ended, if one was watched, and whether the answer ended because it went in circles.
+    """
 
     request_id: str
     token: int | None = None
@@ -92,6 +142,8 @@ class SequenceEvent:
     cached_tokens: int = 0
     completion_tokens: int = 0
     message: str = ""
+    thought_end: ThoughtEnd | None = None
+    answer_looped: bool = False
 
 
 @dataclass(frozen=True, slots=True)

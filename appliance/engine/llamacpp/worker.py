@@ -18,17 +18,20 @@ import sys
 import threading
 import time
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from appliance.engine.base import STEP_BOUNDS_S
 from appliance.engine.llamacpp import messages as wire
+from appliance.engine.llamacpp.arrival import Vocabulary, sequence_for
 from appliance.engine.llamacpp.detokenizer import Detokenizer
+from appliance.engine.llamacpp.preparing import Prepared, Preparer
 from appliance.engine.llamacpp.runner import LoadError, Runner
+from appliance.engine.llamacpp.sampler import Constraint
 from appliance.engine.llamacpp.scheduler import Scheduler, SchedulerLimits
-from appliance.engine.llamacpp.sequence import Sequence
-from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, StepPlan, StepResult
+from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, StepPlan, StepResult, TokenChance
+from appliance.engine.llamacpp.tier_blocks import TierLimits, block_tokens_for
 
 EXIT_LOAD_FAILED = 1
 EXIT_FATAL_STEP = 70
@@ -60,7 +63,7 @@ class Channel:
             raise wire.FrameError(str(error)) from error
 
 
-class StepRunner(Protocol):
+class StepRunner(Vocabulary, Protocol):
     """What a worker needs of ``runner.Runner``; tests of the worker's own logic give a scripted one."""
 
     @property
@@ -69,9 +72,17 @@ class StepRunner(Protocol):
     @property
     def slots(self) -> int: ...
 
+    @property
+    def bytes_per_token(self) -> float: ...
+
+    @property
+    def blocks(self) -> dict[bytes, Any]: ...
+
     def run(self, plan: StepPlan) -> StepResult: ...
 
     def piece(self, token: int) -> bytes: ...
+
+    def token_text(self, token: int) -> bytes: ...
 
 
 class Outbox(Protocol):
@@ -93,6 +104,9 @@ class _StepTimes:
         self.longest_s = max(self.longest_s, duration_s)
 
 
+Inbox = queue.SimpleQueue[wire.ToWorker | Prepared | None]
+
+
 class Worker:
     """Steps of one model, from messages to messages."""
 
@@ -104,11 +118,17 @@ class Worker:
             step=config.batch_tokens,
             chunk_beside_decode=config.chunk_beside_decode,
         )
-        self.scheduler = Scheduler(limits, shares=runner.shares)
-        self.inbox: queue.SimpleQueue[wire.ToWorker | None] = queue.SimpleQueue()
+        tiers = TierLimits(
+            memory_bytes=config.tier_memory_bytes,
+            block_tokens=block_tokens_for(runner.bytes_per_token),
+            bytes_per_token=runner.bytes_per_token,
+        )
+        self.scheduler = Scheduler(limits, shares=runner.shares, tiers=tiers)
+        self.inbox: Inbox = queue.SimpleQueue()
         self._runner = runner
         self._channel = channel
         self._texts: dict[str, Detokenizer] = {}
+        self._with_logprobs: set[str] = set()
         self._steps = self._prompt_tokens = self._cached_tokens = self._generated_tokens = 0
         self._decode_s = self._busy_s = 0.0
         self._step_times = _StepTimes()
@@ -123,7 +143,9 @@ class Worker:
             outputs += self._outputs(self.scheduler.take_aborted())
             plan = self.scheduler.schedule()
             result = self._step(plan)
-            outputs += self._outputs(self.scheduler.update(result))
+            outputs += self._outputs(self.scheduler.update(result), result)
+            for key in self.scheduler.tiers.take_work().forget:
+                self._runner.blocks.pop(key, None)
             stepped = time.perf_counter()
             self._busy_s += stepped - started
             if outputs:
@@ -143,11 +165,12 @@ class Worker:
         self._steps += 1
         self._decode_s += result.decode_s
         self._step_times.add(duration_s)
-        return replace(result, duration_s=duration_s)
+        # What moved to and from the tiers is measured apart: it must not count as the cost of tokens.
+        return replace(result, duration_s=duration_s - result.save_s - result.restore_s)
 
     def counters(self) -> wire.Counters:
         """Totals since the load."""
-        slots = self.scheduler.slots
+        slots, tiers = self.scheduler.slots, self.scheduler.tiers
         return wire.Counters(
             active=self.scheduler.running_count,
             waiting=self.scheduler.waiting_count,
@@ -167,6 +190,14 @@ class Worker:
             step_counts=tuple(self._step_times.counts),
             step_s=self._step_times.total_s,
             longest_step_s=self._step_times.longest_s,
+            tier_hits=tiers.hits,
+            tier_hit_tokens=tiers.hit_tokens,
+            tier_saves=tiers.index.counts.saves,
+            tier_saved_bytes=tiers.index.counts.saved_bytes,
+            tier_restored_bytes=tiers.restored_bytes,
+            tier_drops=tiers.index.counts.drops,
+            tier_failures=tiers.failures,
+            tier_memory_bytes=tiers.index.memory_bytes,
         )
 
     def _take_messages(self, outputs: list[wire.Output]) -> bool:
@@ -180,63 +211,95 @@ class Worker:
                 return False
         return True
 
-    def _handle(self, message: wire.ToWorker | None, outputs: list[wire.Output]) -> bool:
+    def _handle(self, message: wire.ToWorker | Prepared | None, outputs: list[wire.Output]) -> bool:
         match message:
             case wire.Generate():
-                rejected = self.scheduler.add(
-                    Sequence(
-                        message.request_id,
-                        message.prompt,
-                        message.max_tokens,
-                        sampling=message.sampling,
-                        owner=message.owner,
-                        priority=message.priority,
-                    )
-                )
-                if rejected is None:
-                    self._texts[message.request_id] = Detokenizer()
-                else:
-                    outputs.append(wire.Output(message.request_id, finish="error", message=rejected.message))
+                outputs += self._start(message, None)
+            case Prepared(aborted=True):
+                outputs.append(wire.Output(message.message.request_id, finish="aborted"))
+            case Prepared(problem=str()):
+                outputs.append(wire.Output(message.message.request_id, finish="error", message=message.problem or ""))
+            case Prepared():
+                outputs += self._start(message.message, message.constraint)
             case wire.Abort():
                 self.scheduler.abort(message.request_id)
+            case wire.AnswerNow():
+                self.scheduler.answer_now(message.request_id)
             case _:
                 return False
         return True
 
-    def _outputs(self, events: list[SequenceEvent]) -> list[wire.Output]:
+    def _start(self, message: wire.Generate, constraint: Constraint | None) -> list[wire.Output]:
+        """Give a request to the scheduler; its ending where it can never run."""
+        rejected = self.scheduler.add(sequence_for(message, constraint, self._runner))
+        if rejected is not None:
+            return [wire.Output(message.request_id, finish="error", message=rejected.message)]
+        self._texts[message.request_id] = Detokenizer()
+        if message.logprobs is not None:
+            self._with_logprobs.add(message.request_id)
+        return []
+
+    def _outputs(self, events: list[SequenceEvent], result: StepResult | None = None) -> list[wire.Output]:
         """Turn the scheduler's events into text."""
         outputs: list[wire.Output] = []
         for event in events:
             if event.token is not None:
                 self._generated_tokens += 1
                 text = self._texts[event.request_id].add(self._runner.piece(event.token))
-                outputs.append(wire.Output(event.request_id, text, 1))
+                logprobs: tuple[wire.TokenLogprob, ...] = ()
+                if event.request_id in self._with_logprobs:
+                    chances = [] if result is None else result.chances.get(event.request_id, [])
+                    logprobs = (self._logprob(event.token, chances),)
+                outputs.append(wire.Output(event.request_id, text, 1, logprobs=logprobs))
             if event.finish is not None:
                 self._prompt_tokens += event.prompt_tokens
                 self._cached_tokens += event.cached_tokens
+                self._with_logprobs.discard(event.request_id)
+                # What could not be sampled ends like any other for the scheduler.
+                problem = None if result is None else result.problems.get(event.request_id)
                 outputs.append(
                     wire.Output(
                         event.request_id,
                         self._texts.pop(event.request_id).finish(),
-                        finish=event.finish.value,
+                        finish=event.finish.value if problem is None else "error",
                         prompt_tokens=event.prompt_tokens,
                         cached_tokens=event.cached_tokens,
                         completion_tokens=event.completion_tokens,
-                        message=event.message,
+                        message=problem or event.message,
+                        thinking_end=event.thought_end,
+                        answer_looped=event.answer_looped,
                     )
                 )
         return outputs
 
+    def _logprob(self, token: int, chances: list[TokenChance]) -> wire.TokenLogprob:
+        """The next of a request's log probabilities; of a token that was not drawn but written for the model it is 0:
+        nothing else could have come."""
+        text = self._runner.token_text
+        while chances and chances[0].token != token:
+            chances.pop(0)
+        if not chances:
+            return text(token), 0.0, ()
+        chance = chances.pop(0)
+        return text(token), chance.logprob, tuple((text(one), logprob) for one, logprob in chance.top)
 
-def read_messages(channel: Channel, runner: Runner, inbox: queue.SimpleQueue[wire.ToWorker | None]) -> None:
-    """The reader thread: pass messages on, answer ``Tokenize`` here. Puts None when the daemon is gone."""
+
+def read_messages(channel: Channel, runner: Runner, inbox: Inbox) -> None:
+    """The reader thread: pass messages on, answer ``Tokenize`` here, have structures compiled. Puts None when the
+    daemon is gone."""
+    preparer = Preparer(lambda structure: runner.structures.compile(structure), inbox.put)
     try:
         while (message := channel.receive()) is not None:
-            if isinstance(message, wire.Tokenize):
-                tokens = runner.tokenize(message.segments, add_bos=message.add_bos)
-                channel.send(wire.Tokens(message.call_id, tokens))
-            else:
-                inbox.put(message)
+            match message:
+                case wire.Tokenize():
+                    tokens = runner.tokenize(message.segments, add_bos=message.add_bos)
+                    channel.send(wire.Tokens(message.call_id, tokens))
+                case wire.Generate(structure=wire.Structure()):
+                    preparer.take(message)
+                case wire.Abort() if preparer.abort(message.request_id):
+                    pass
+                case _:
+                    inbox.put(message)
     except (OSError, wire.FrameError) as error:
         sys.stderr.write(f"the connection to the daemon broke: {error}\n")
     finally:

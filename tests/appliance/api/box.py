@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from argon2 import PasswordHasher
 from sqlalchemy import Engine as DatabaseEngine
 from starlette.types import ASGIApp
 
@@ -15,11 +14,10 @@ from appliance.engine.base import Engine, EngineInfo, EngineStatus
 from appliance.errors import ModelNotReady
 from appliance.hardware import HardwareReader
 from appliance.metrics.devices import DeviceCollector
+from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
-from appliance.security.accounts import Accounts
-from appliance.security.keys import Grant, KeyRepository
-from appliance.security.passwords import Passwords
-from appliance.security.roles import EVERYTHING
+from appliance.schemas.offload import Offload
+from appliance.security.keys import KeyRepository
 from appliance.serving.admission import Admission
 from appliance.serving.chat import ChatService
 from appliance.serving.profile import profile_for
@@ -34,7 +32,6 @@ MODEL = "org/Tiny-R1"
 MAX_REQUEST_BYTES = 12 * 1024 * 1024
 TEMPLATE = "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant><think>\n"
 H20 = Device("nvidia", 0, "NVIDIA H20", chip="H20", memory_total_bytes=96 << 30)
-QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ANSWER = ("two ", "and two", "</think>", "\n\n", "It is ", "4.")
 
 
@@ -67,6 +64,23 @@ class Machine:
 
 
 @dataclass
+class Verdicts:
+    """Says what a test wants of where models run."""
+
+    told: dict[str, Offload] = field(default_factory=dict)
+    checked: int = 0
+
+    def verdict(self, model_id: str) -> Offload | None:
+        return self.told.get(model_id)
+
+    def verdicts(self) -> tuple[Offload, ...]:
+        return tuple(self.told.values())
+
+    async def check_all(self) -> None:
+        self.checked += 1
+
+
+@dataclass
 class Box:
     """The parts of a running box that tests look at or steer."""
 
@@ -75,13 +89,13 @@ class Box:
     engine: FakeEngine
     manager: Manager
     admission: Admission
-    accounts: Accounts
     keys: KeyRepository
     key: str
     database: DatabaseEngine
     rig: Rig
     monitor: ScriptedMonitor
     machine: Machine
+    verdicts: Verdicts
 
     def use(self, engine: FakeEngine) -> FakeEngine:
         """Put another engine in."""
@@ -95,15 +109,14 @@ class Box:
 
 
 def make_box(folder: Path) -> Box:
-    """A box with one key named ``tester``, which may everything, and a chat page of two files. Blocks."""
+    """A box with one key named ``tester`` and a chat page of two files. Blocks."""
     web = folder / "web"
     (web / "js").mkdir(parents=True)
     (web / "index.html").write_text("<!doctype html><title>R1 Box</title>", encoding="utf-8")
     (web / "js" / "app.js").write_text("export {};", encoding="utf-8")
     (web / "secret.key").write_text("not served", encoding="utf-8")
     database = open_database(folder / "r1box.db")
-    accounts = Accounts(database, folder, passwords=Passwords(QUICK_HASHER))
-    keys = accounts.keys
+    keys = KeyRepository(database)
     engine = FakeEngine(ANSWER, cached_tokens=1)
     manager = Manager(engine, model_id=MODEL)
     control_tokens = frozenset(("<assistant>", "<user>", "<think>", "</think>"))
@@ -123,19 +136,25 @@ def make_box(folder: Path) -> Box:
     made, machine = rig(monitor), Machine()
     hardware = HardwareReader(machine.detect)
     telemetry = TelemetryService(made.sampler, hardware.devices)
+    verdicts = Verdicts()
     app = create_app(
         ApiServices(
             chat=ChatService(models, manager, admission),
             models=models,
             manager=manager,
-            accounts=accounts,
-            metrics=Metrics(ServingCollector(manager, admission.stats), DeviceCollector(telemetry.now)),
+            keys=keys,
+            metrics=Metrics(
+                ServingCollector(manager, admission.stats),
+                DeviceCollector(telemetry.now),
+                OffloadCollector(verdicts.verdicts),
+            ),
             telemetry=telemetry,
             hardware=hardware,
+            offload=verdicts,
             version="1.2.3",
             max_request_bytes=MAX_REQUEST_BYTES,
             web_folder=web,
         )
     )
-    secret = keys.create("tester", Grant(scopes=EVERYTHING)).secret
-    return Box(app, models, engine, manager, admission, accounts, keys, secret, database, made, monitor, machine)
+    secret = keys.create("tester").secret
+    return Box(app, models, engine, manager, admission, keys, secret, database, made, monitor, machine, verdicts)

@@ -6,16 +6,21 @@ A module with the fixtures ``engine``, ``started`` and ``prompts`` runs them thr
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import dataclass
+from typing import Any
 
-from appliance.engine.base import Engine, EngineInfo
+from appliance.engine.base import Engine, EngineInfo, Feature
 from appliance.engine.request import (
     Finished,
     FinishReason,
     GenerationRequest,
     SamplingParams,
+    Structure,
+    StructureKind,
     TextSegment,
     TokenDelta,
+    TokenLogprob,
 )
 
 GREEDY = SamplingParams(temperature=0.0)
@@ -23,11 +28,13 @@ GREEDY = SamplingParams(temperature=0.0)
 
 @dataclass(frozen=True)
 class Prompts:
-    """Texts for an engine: ``short`` ends by itself, ``endless`` never does, ``answer`` is all that ``short`` gives."""
+    """Texts for an engine: ``short`` ends by itself, ``endless`` never does, ``answer`` is all that ``short`` gives.
+    To ``structured`` a JSON object is the answer when one must be."""
 
     short: str
     answer: str
     endless: str
+    structured: str
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,7 @@ class Outcome:
     text: str
     tokens: int
     endings: list[Finished]
+    logprobs: tuple[TokenLogprob, ...] = ()
 
     @property
     def finished(self) -> Finished:
@@ -44,12 +52,12 @@ class Outcome:
         return self.endings[0]
 
 
-async def run(engine: Engine, text: str, request_id: str, *, max_tokens: int = 400) -> Outcome:
-    """One request, read to its end."""
+async def run(engine: Engine, text: str, request_id: str, *, max_tokens: int = 400, **wanted: Any) -> Outcome:
+    """One request, read to its end. ``wanted`` are more fields of it."""
     tokens = await engine.tokenize([TextSegment(text)], add_bos=False)
-    request = GenerationRequest(
-        request_id=request_id, prompt_tokens=tuple(tokens), max_tokens=max_tokens, sampling=GREEDY
-    )
+    wanted.setdefault("sampling", GREEDY)
+    request = GenerationRequest(request_id=request_id, prompt_tokens=tuple(tokens), max_tokens=max_tokens, **wanted)
+    logprobs: list[TokenLogprob] = []
     pieces: list[str] = []
     count = 0
     endings: list[Finished] = []
@@ -58,9 +66,11 @@ async def run(engine: Engine, text: str, request_id: str, *, max_tokens: int = 4
         if isinstance(event, TokenDelta):
             pieces.append(event.text)
             count += event.count
+            assert len(event.logprobs) in (0, event.count), "not one log probability for each token"
+            logprobs += event.logprobs
         else:
             endings.append(event)
-    return Outcome("".join(pieces), count, endings)
+    return Outcome("".join(pieces), count, endings, tuple(logprobs))
 
 
 class EngineContract:
@@ -103,6 +113,35 @@ class EngineContract:
         await asyncio.wait_for(engine.drain(30), 30)
         outcome = await run(engine, prompts.short, "five")
         assert outcome.text == prompts.answer
+
+    async def test_log_probabilities_are_of_each_token_and_only_when_asked_for(
+        self, engine: Engine, started: EngineInfo, prompts: Prompts
+    ) -> None:
+        assert Feature.LOGPROBS in started.features
+        outcome = await run(engine, prompts.short, "chances", logprobs=2)
+        assert outcome.text == prompts.answer
+        assert len(outcome.logprobs) == outcome.tokens
+        assert b"".join(one.token for one in outcome.logprobs).decode() == prompts.answer
+        for one in outcome.logprobs:
+            assert one.logprob <= 0.0
+            assert len(one.top) == 2
+            assert one.top[0] == (one.token, one.logprob)
+            assert one.top[0][1] >= one.top[1][1]
+        assert (await run(engine, prompts.short, "none", logprobs=None)).logprobs == ()
+        assert {one.top for one in (await run(engine, prompts.short, "bare", logprobs=0)).logprobs} == {()}
+
+    async def test_a_structured_answer_has_its_form(
+        self, engine: Engine, started: EngineInfo, prompts: Prompts
+    ) -> None:
+        assert Feature.STRUCTURE in started.features
+        schema = (
+            '{"type":"object","properties":{"ok":{"type":"boolean"}},"required":["ok"],"additionalProperties":false}'
+        )
+        for kind, text in ((StructureKind.JSON_SCHEMA, schema), (StructureKind.REGEX, r'\{"ok": (true|false)\}')):
+            structure = Structure(kind=kind, text=text)
+            outcome = await run(engine, prompts.structured, f"form-{kind}", structure=structure)
+            assert outcome.finished.reason is FinishReason.STOP
+            assert list(json.loads(outcome.text)) == ["ok"]
 
     async def test_requests_run_together(self, engine: Engine, started: EngineInfo, prompts: Prompts) -> None:
         count = started.seats

@@ -13,6 +13,8 @@ from tests.fakes.engine import FAKE_INFO, FakeEngine
 
 
 def reply(prompt: str) -> Sequence[str]:
+    if "structured" in prompt:
+        return ['{"ok"', ": true}"]
     return list(itertools.repeat("loop ", 5000)) if "endless" in prompt else ["Hello", ", ", "world"]
 
 
@@ -29,7 +31,7 @@ async def started(engine: FakeEngine) -> EngineInfo:
 
 @pytest.fixture
 def prompts() -> Prompts:
-    return Prompts("short", "Hello, world", "endless")
+    return Prompts("short", "Hello, world", "endless", "structured")
 
 
 class TestFakeEngine(EngineContract):

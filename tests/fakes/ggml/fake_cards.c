@@ -3,9 +3,10 @@
  * As fake_cuda.c its devices are copies of ggml's processor device under CUDA's names, but each has a buffer type of its
  * own that is not the host's, and a pinned host buffer type (CUDA_Host): llama.cpp then splits graph and buffers over
  * devices and host as it does with real cards. Layouts are those of ggml-backend-impl.h (ggml 0.25, API version 2).
- * FAKE_CARDS is the number of devices; with FAKE_CARDS_ASYNC set they say that they can compute asynchronously and have
- * events, as CUDA's do and CANN's do not: then llama.cpp lays out for pipeline parallelism. FAKE_CARDS_CRASH aborts when
- * a backend is made, FAKE_CARDS_HANG waits there for ever. FAKE_CARDS_OFFLOAD: see offload_op.
+ * FAKE_CARDS (or GGML_FAKE_CARDS, which the daemon hands on to its workers) is the number of devices; with
+ * FAKE_CARDS_ASYNC set they say that they can compute asynchronously and have events, as CUDA's do and CANN's do not:
+ * then llama.cpp lays out for pipeline parallelism. FAKE_CARDS_CRASH aborts when a backend is made, FAKE_CARDS_HANG
+ * waits there for ever. FAKE_CARDS_OFFLOAD: see offload_op.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -114,6 +115,7 @@ static size_t reg_count(struct reg *reg)
 {
     const char *count = getenv("FAKE_CARDS");
     (void)reg;
+    if (count == NULL) count = getenv("GGML_FAKE_CARDS");
     return count == NULL ? 0 : (size_t)atoi(count);
 }
 static struct device *reg_device(struct reg *reg, size_t index) { (void)reg; return &devices[index]; }

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import llama_cpp
@@ -19,7 +20,19 @@ from appliance.engine.llamacpp.runner.backends import host_overrides, install_lo
 from appliance.engine.llamacpp.runner.batch import Batch
 from appliance.engine.llamacpp.runner.errors import LoadError
 from appliance.engine.llamacpp.runner.sampling import Sampler
-from appliance.engine.llamacpp.step import DecodeStatus, SlotCopy, SlotTokens, SlotTrim, StepPlan, StepResult
+from appliance.engine.llamacpp.runner.state import SequenceState
+from appliance.engine.llamacpp.runner.structure import StructureCompiler
+from appliance.engine.llamacpp.sampler import Draw, SamplingFailed
+from appliance.engine.llamacpp.step import (
+    DecodeStatus,
+    SlotCopy,
+    SlotSave,
+    SlotTokens,
+    SlotTrim,
+    StepPlan,
+    StepResult,
+)
+from appliance.engine.llamacpp.thought import word_marks
 from models.types import EXPERT_TENSORS
 
 _KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
@@ -37,6 +50,10 @@ class Runner:
         self._config = config
         self._samplers: dict[str, Sampler] = {}
         self._drops_tails = True
+        self.blocks: dict[bytes, Any] = {}
+        """Bytes of saved blocks by their names; the worker forgets and adds them between steps."""
+        self.bytes_per_token = 0.0
+        """What a token takes when it is saved, from ``warm_up`` on."""
         self._model: Any = None
         self._context: Any = None
         install_log()
@@ -51,8 +68,12 @@ class Runner:
         self._vocab = llama_cpp.llama_model_get_vocab(self._model)
         self._memory = llama_cpp.llama_get_memory(self._context)
         self.vocabulary_size = int(llama_cpp.llama_vocab_n_tokens(self._vocab))
-        self._pieces = self._read_pieces()
+        self._texts, self._pieces = self._read_pieces()
+        self.marks = word_marks(self._pieces)
+        self.breaks = frozenset(token for token, piece in enumerate(self._pieces) if piece and not piece.strip(b"\n"))
+        self._structures: StructureCompiler | None = None
         self._batch = Batch(config.batch_tokens)
+        self._state = SequenceState(self._context, self._memory, spare=self.slots)
 
     # -- loading ----------------------------------------------------------------------------------------------------
 
@@ -88,10 +109,11 @@ class Runner:
         parameters.n_ctx = config.seats * config.seat_context
         parameters.n_batch = config.batch_tokens
         parameters.n_ubatch = min(config.ubatch_tokens, config.batch_tokens)
-        parameters.n_seq_max = self.slots
+        # One more than the slots: a sequence through which parts of slots are saved and restored.
+        parameters.n_seq_max = self.slots + 1
         # One row of logits per sequence is all that is ever asked for; llama.cpp would otherwise reserve n_batch rows,
         # which for R1's vocabulary is most of the compute buffer. It wants no fewer rows than there are slots.
-        parameters.n_outputs_max = self.slots
+        parameters.n_outputs_max = self.slots + 1
         parameters.n_threads = config.threads
         parameters.n_threads_batch = config.threads
         parameters.type_k = parameters.type_v = _KV_TYPES[config.kv_type]
@@ -138,7 +160,9 @@ class Runner:
         """Sequences that the memory keeps apart: the seats, and more that only keep what was computed. A recurrent
         model's slots have a state each that costs memory, and could not be shared: it has none beyond its seats."""
         more = self._config.cache_slots if self.shares else 0
-        return max(self._config.seats, min(self._config.seats + more, int(llama_cpp.llama_max_parallel_sequences())))
+        return max(
+            self._config.seats, min(self._config.seats + more, int(llama_cpp.llama_max_parallel_sequences()) - 1)
+        )
 
     def warm_up(self) -> list[tuple[int, int, float]]:
         """Compute a prompt and a token; how long each took, as ``Pace.learn`` takes it. Raises LoadError.
@@ -160,18 +184,24 @@ class Runner:
                 if result.status is not DecodeStatus.DONE:
                     raise LoadError("warm_up_failed", f"the model loads but does not compute: {result.message}")
                 measured.append((1, 0, result.decode_s) if decoding else (0, len(tokens), result.decode_s))
-        self._drop_sampler("warm-up")
+        self._samplers.clear()
+        if self.shares:
+            self.bytes_per_token = self._state.size_bytes(0) / (len(prompt) + 1)
         self._drops_tails = bool(llama_cpp.llama_memory_seq_rm(self._memory, 0, len(prompt) // 2, -1))
         llama_cpp.llama_memory_clear(self._memory, True)
         return measured
 
     # -- vocabulary -------------------------------------------------------------------------------------------------
 
-    def _read_pieces(self) -> list[bytes]:
-        """Bytes of every token, read once: about 0.1 s for 150,000 tokens, then a list look-up per token."""
+    def _read_pieces(self) -> tuple[list[bytes], list[bytes]]:
+        """Bytes of every token, and what of them is shown: nothing of control tokens.
+
+        Read once: about 0.1 s for 150,000 tokens, then a list look-up per token.
+        """
         size = 256
         buffer = ctypes.create_string_buffer(size)
         visible = {text.encode() for text in self._config.visible_tokens}
+        texts: list[bytes] = []
         pieces: list[bytes] = []
         for token in range(self.vocabulary_size):
             length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
@@ -181,12 +211,25 @@ class Runner:
                 length = llama_cpp.llama_token_to_piece(self._vocab, token, buffer, size, 0, True)
             piece = buffer.raw[:length]
             control = llama_cpp.llama_vocab_get_attr(self._vocab, token) & _CONTROL_ATTRIBUTE
+            texts.append(piece)
             pieces.append(b"" if control and piece not in visible else piece)
-        return pieces
+        return texts, pieces
 
     def piece(self, token: int) -> bytes:
         """Bytes that a token adds to the text; none for control tokens."""
         return self._pieces[token]
+
+    def token_text(self, token: int) -> bytes:
+        """Bytes of a token, a control token's name too."""
+        return self._texts[token]
+
+    @property
+    def structures(self) -> StructureCompiler:
+        """What compiles structured answers' forms; made on first use (0.2 s for 49,000 tokens), which may be in
+        another thread than ``run``'s, but always in the same one."""
+        if self._structures is None:
+            self._structures = StructureCompiler(self._vocab, self._texts)
+        return self._structures
 
     def tokenize(self, segments: Sequence[tuple[str, bool]], *, add_bos: bool) -> list[int]:
         """Tokens of (text, trusted) segments; in a segment that is not trusted control tokens are plain text."""
@@ -209,14 +252,42 @@ class Runner:
     # -- steps ------------------------------------------------------------------------------------------------------
 
     def run(self, plan: StepPlan) -> StepResult:
-        """Compute one plan: change the memory, decode once, sample. Never raises for what llama_decode returns."""
+        """Compute one plan: save, change the memory, restore, decode once, sample. Never raises for what llama_decode
+        returns."""
         for request_id in plan.ended:
-            self._drop_sampler(request_id)
+            self._samplers.pop(request_id, None)
+        if not (plan.saves or plan.restores):
+            return self._compute(plan, [])
+        started = time.perf_counter()
+        saved = [self._save(save) for save in plan.saves]
+        save_s = time.perf_counter() - started
+        restored: list[bool] = []
+        result = self._compute(plan, restored)
+        return replace(result, saved=saved, restored=restored, save_s=save_s)
+
+    def _save(self, save: SlotSave) -> int:
+        """Bytes that were saved, 0 when llama.cpp did not give them."""
+        data = self._state.save(save.slot, save.start, save.end)
+        if data is None:
+            return 0
+        self.blocks[save.key] = data
+        return len(data)
+
+    def _compute(self, plan: StepPlan, restored: list[bool]) -> StepResult:
+        """The step after its saves; ``restored`` gets whether each restore was done."""
         if not all(self._change(change) for change in plan.memory):
             for change in plan.memory:
                 slot = change.target if isinstance(change, SlotCopy) else change.slot
                 llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
             return StepResult(DecodeStatus.TRIM_REFUSED)
+        restoring = time.perf_counter()
+        for restore in plan.restores:
+            data = self.blocks.get(restore.key)
+            restored.append(data is not None and self._state.restore(restore.slot, restore.start, restore.end, data))
+        restore_s = time.perf_counter() - restoring if plan.restores else 0.0
+        return replace(self._decode(plan), restore_s=restore_s)
+
+    def _decode(self, plan: StepPlan) -> StepResult:
         if not plan.work:
             return StepResult(DecodeStatus.DONE)
         outputs = self._batch.fill(plan)
@@ -225,13 +296,31 @@ class Runner:
         decode_s = time.perf_counter() - started
         if code != 0:
             return self._failed(plan, code)
-        sampled: list[tuple[int, bool]] = []
-        sampling = (entry for entry in plan.work if entry.sample)
-        for position, entry in zip(outputs, sampling, strict=True):
-            sampler = self._samplers.get(entry.request_id) or self._new_sampler(entry.request_id, entry.sampling)
-            token = sampler.sample(self._context, position)
-            sampled.append((token, bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))))
-        return StepResult(DecodeStatus.DONE, sampled, decode_s=decode_s)
+        return self._sample(plan, outputs, decode_s)
+
+    def _sample(self, plan: StepPlan, outputs: list[int], decode_s: float) -> StepResult:
+        """Draw a token for each entry that wants one. One that cannot be drawn ends its own request alone."""
+        result = StepResult(DecodeStatus.DONE, decode_s=decode_s)
+        positions = iter(outputs)
+        for entry in plan.work:
+            sampler = self._samplers.get(entry.request_id)
+            if sampler is None and entry.sample:
+                sampler = self._new_sampler(entry.request_id, entry.sampling)
+            if sampler is None:
+                continue
+            sampler.catch_up(entry.position, entry.tokens)
+            if not entry.sample:
+                continue
+            try:
+                token = sampler.sample(self._context, next(positions))
+            except SamplingFailed as problem:
+                result.problems[entry.request_id] = str(problem)
+                result.sampled.append((0, True))
+                continue
+            result.sampled.append((token, bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))))
+            if chances := sampler.take_chances():
+                result.chances[entry.request_id] = chances
+        return result
 
     def _change(self, change: SlotTrim | SlotCopy) -> bool:
         """Change the memory; False when it cannot drop a part of a slot."""
@@ -252,20 +341,13 @@ class Runner:
         return StepResult(status, message=f"llama.cpp refused the step (llama_decode returned {code})")
 
     def _new_sampler(self, request_id: str, sampling: object) -> Sampler:
-        assert isinstance(sampling, Sampling)
-        sampler = Sampler(sampling, self.vocabulary_size, self._config.seat_context)
-        self._samplers[request_id] = sampler
+        draw = Draw(sampling=sampling) if isinstance(sampling, Sampling) else sampling
+        assert isinstance(draw, Draw)
+        sampler = self._samplers[request_id] = Sampler(draw, self.vocabulary_size)
         return sampler
-
-    def _drop_sampler(self, request_id: str) -> None:
-        sampler = self._samplers.pop(request_id, None)
-        if sampler is not None:
-            sampler.close()
 
     def close(self) -> None:
         """Free everything. Idempotent."""
-        for request_id in list(self._samplers):
-            self._drop_sampler(request_id)
         if self._context:
             llama_cpp.llama_free(self._context)
             self._context = None

@@ -155,15 +155,9 @@ def test_missing_and_unknown_parameters() -> None:
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("n", 2),
-        ("n", True),
-        ("n", {"deep": [1]}),
-        ("response_format", {"type": "json_object"}),
-        ("tools", [{"type": "function", "function": {"name": "f"}}]),
-        ("tool_choice", "required"),
         ("functions", [{}]),
-        ("logprobs", True),
-        ("top_logprobs", 3),
+        ("best_of", 2),
+        ("functions", [{"deep": [1]}]),
         ("modalities", ["text", "audio"]),
         ("reasoning_effort", "high"),
     ],

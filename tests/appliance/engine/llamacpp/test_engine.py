@@ -46,6 +46,7 @@ def prompts() -> Prompts:
         answer="The user asks for the capital of France. I know that it is Paris.\n</think>\n\n"
         "The capital of France is Paris.",
         endless=f"{START}Is this sentence false?<｜Assistant｜><think>\n",
+        structured=f"{START}Is water wet?<｜Assistant｜><think>\nYes.\n</think>\n\n",
     )
 
 

@@ -17,6 +17,7 @@ from appliance.engine.llamacpp.runner import Runner
 from appliance.engine.llamacpp.scheduler import Scheduler, SchedulerLimits
 from appliance.engine.llamacpp.sequence import Sequence
 from appliance.engine.llamacpp.step import SlotCopy
+from appliance.engine.llamacpp.tier_blocks import TierLimits
 
 TINY = Path(__file__).parents[3] / "fixtures" / "tiny_r1"
 GOLDENS: list[dict[str, Any]] = json.loads((TINY / "prompts.json").read_text(encoding="utf-8"))["prompts"]
@@ -47,10 +48,21 @@ class Outcome:
     copies: int = 0
 
 
-def serve(runner: Runner, prompts: dict[str, list[int]], max_tokens: int, *, shares: bool = True) -> Outcome:
-    """All prompts at once, on empty slots. Steps take times that change, so that chunks are of many sizes."""
-    limits = SchedulerLimits(seats=SEATS, slots=runner.slots, seat_context=CONTEXT, step=512, chunk_beside_decode=48)
-    scheduler = Scheduler(limits, shares=shares)
+def serve(
+    runner: Runner,
+    prompts: dict[str, list[int]],
+    max_tokens: int,
+    *,
+    shares: bool = True,
+    tiers: TierLimits | None = None,
+) -> Outcome:
+    """All prompts at once, on empty slots. Steps take times that change, so that chunks are of many sizes.
+
+    With ``tiers`` an ended request loses its place in the cache in the next step.
+    """
+    slots = SEATS if tiers else runner.slots
+    limits = SchedulerLimits(seats=SEATS, slots=slots, seat_context=CONTEXT, step=512, chunk_beside_decode=48)
+    scheduler = Scheduler(limits, shares=shares, tiers=tiers)
     for name, prompt in prompts.items():
         assert scheduler.add(Sequence(name, prompt, max_tokens, sampling=GREEDY)) is None
     pieces: dict[str, bytes] = dict.fromkeys(prompts, b"")
@@ -67,6 +79,10 @@ def serve(runner: Runner, prompts: dict[str, list[int]], max_tokens: int, *, sha
             assert not event.message
             if event.token is not None:
                 pieces[event.request_id] += runner.piece(event.token)
+        for key in scheduler.tiers.take_work().forget:
+            del runner.blocks[key]
+        while tiers and scheduler.slots.evict_one():
+            pass
         scheduler.check_integrity()
     runner.run(scheduler.schedule())
     outcome.texts = {name: text.decode() for name, text in pieces.items()}
@@ -101,6 +117,19 @@ def test_all_goldens_together_twice(runner: Runner) -> None:
     expected = {f"{golden['id']}/{turn}": golden["text"] for golden in ending for turn in (1, 2)}
     assert outcome.texts == expected
     assert outcome.copies > 0
+
+
+def test_all_goldens_say_the_same_when_their_chats_come_back_from_the_hosts_memory(runner: Runner) -> None:
+    """Twice, each of the second half finding what the first left outside of the cache, in pieces of 16 tokens."""
+    ending = [golden for golden in GOLDENS if golden["completion_tokens"] is not None]
+    prompts = {f"{golden['id']}/{turn}": tokens(runner, golden) for turn in (1, 2) for golden in ending}
+    tiers = TierLimits(memory_bytes=2**30, block_tokens=16, bytes_per_token=runner.bytes_per_token)
+    outcome = serve(runner, prompts, CONTEXT, tiers=tiers)
+    assert outcome.texts == {f"{golden['id']}/{turn}": golden["text"] for golden in ending for turn in (1, 2)}
+    found = outcome.scheduler.tiers
+    # Most goldens are too short to be worth it.
+    assert (found.hits > 20, found.failures) == (True, 0)
+    runner.blocks.clear()
 
 
 def test_endless_goldens_go_on_as_they_should(runner: Runner) -> None:

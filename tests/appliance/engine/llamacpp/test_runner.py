@@ -1,4 +1,4 @@
-"""The runner on the real library: what it draws is what llama.cpp's own sampling would draw."""
+"""The runner on the real library."""
 
 from __future__ import annotations
 
@@ -6,17 +6,23 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from appliance.engine.llamacpp.messages import Sampling, WorkerConfig
 from appliance.engine.llamacpp.runner import LoadError, Runner
-from appliance.engine.llamacpp.step import DecodeStatus, SlotCopy, SlotTokens, SlotTrim, StepPlan
+from appliance.engine.llamacpp.step import (
+    DecodeStatus,
+    SlotCopy,
+    SlotRestore,
+    SlotSave,
+    SlotTokens,
+    SlotTrim,
+    StepPlan,
+)
 
 MODEL = Path(__file__).parents[3] / "fixtures" / "tiny_r1" / "gguf" / "Tiny-R1-Q8_0.gguf"
 PROMPT = "<｜begin▁of▁sentence｜><｜User｜>Tell me something you were never told.<｜Assistant｜><think>\n"
-DRAWS = 400
-NO_EFFECT = 1.0000001
-"""A repeat penalty of nothing: it makes the runner use llama.cpp's own path over the whole vocabulary."""
 
 
 @pytest.fixture(scope="module")
@@ -35,25 +41,6 @@ def draw(runner: Runner, sampling: Sampling, name: str) -> int:
     assert result.status is DecodeStatus.DONE
     runner.run(StepPlan(ended=[name]))
     return result.sampled[0][0]
-
-
-def test_greedy_is_llama_cpps_greedy(runner: Runner) -> None:
-    ours = draw(runner, Sampling(seed=1, temperature=0.0), "a")
-    theirs = draw(runner, Sampling(seed=1, temperature=0.0, repeat_penalty=NO_EFFECT), "b")
-    assert ours == theirs
-
-
-@pytest.mark.parametrize(
-    "settings", [{"temperature": 1.5, "top_p": 0.9}, {"temperature": 2.0, "top_p": 1.0, "top_k": 20}]
-)
-def test_a_window_draws_the_same_token_for_every_seed(runner: Runner, settings: dict[str, float]) -> None:
-    different = [
-        seed
-        for seed in range(60)
-        if draw(runner, Sampling(seed=seed, **settings), f"w{seed}")  # type: ignore[arg-type]
-        != draw(runner, Sampling(seed=seed, repeat_penalty=NO_EFFECT, **settings), f"f{seed}")  # type: ignore[arg-type]
-    ]
-    assert different == []
 
 
 def test_a_bias_forbids_and_forces(runner: Runner) -> None:
@@ -137,3 +124,48 @@ def test_a_file_that_is_no_model_raises(tmp_path: Path) -> None:
     with pytest.raises(LoadError) as failure:
         Runner(WorkerConfig(model_path=str(file), seats=1, seat_context=64, threads=1), lambda _fraction: None)
     assert failure.value.code == "model_load_failed"
+
+
+def test_a_part_of_a_slot_is_saved_and_restored_bit_for_bit(runner: Runner) -> None:
+    tokens = runner.tokenize([(PROMPT * 6, True)], add_bos=False)
+    greedy = Sampling(seed=1, temperature=0.0)
+    whole = SlotTokens("whole", 0, 0, tokens, sample=True, sampling=greedy)
+    alone = runner.run(StepPlan(memory=[SlotTrim(0, 0)], work=[whole])).sampled
+    middle, end = len(tokens) // 2, len(tokens) - 1
+    saves = [SlotSave(0, 0, middle, b"first"), SlotSave(0, middle, end + 1, b"second")]
+    saved = runner.run(StepPlan(saves=saves)).saved
+    assert saved == [len(runner.blocks[b"first"]), len(runner.blocks[b"second"])]
+    assert saved[0] == pytest.approx(runner.bytes_per_token * middle, rel=0.05)
+    # Of the second block all but the last token, which is computed again.
+    restores = [SlotRestore("r", 3, 0, middle, b"first", middle), SlotRestore("r", 3, middle, end, b"second", end)]
+    last = SlotTokens("r", 3, end, tokens[end:], sample=True, sampling=greedy)
+    clear = [SlotTrim(slot, 0) for slot in range(4)]
+    result = runner.run(StepPlan(memory=[*clear], restores=restores, work=[last]))
+    assert (result.status, result.restored, result.sampled) == (DecodeStatus.DONE, [True, True], alone)
+    runner.run(StepPlan(saves=[SlotSave(3, 0, middle, b"again"), SlotSave(3, middle, end + 1, b"rest")]))
+    assert bytes(runner.blocks[b"again"]) == bytes(runner.blocks[b"first"])
+    # The spare sequence holds no cells: all are there for others.
+    fill = [SlotTrim(slot, 0) for slot in range(4)]
+    for slot in range(4):
+        entry = SlotTokens("fill", slot, 0, [7] * 512, sample=False, sampling=None)
+        assert runner.run(StepPlan(memory=[*fill] if slot == 0 else [], work=[entry])).status is DecodeStatus.DONE
+    runner.run(StepPlan(memory=[*fill]))
+    runner.blocks.clear()
+
+
+def test_bytes_that_are_no_state_are_refused_and_the_slot_stays(runner: Runner) -> None:
+    tokens = runner.tokenize([(PROMPT, True)], add_bos=False)
+    entry = SlotTokens("x", 0, 0, tokens, sample=True, sampling=Sampling(seed=1, temperature=0.0))
+    runner.run(StepPlan(memory=[SlotTrim(0, 0)], work=[entry]))
+    runner.run(StepPlan(saves=[SlotSave(0, 0, len(tokens), b"whole")]))
+    good = runner.blocks[b"whole"]
+    runner.blocks |= {b"short": good[: len(good) // 2].copy(), b"long": np.append(good, good[:9]), b"none": good[:0]}
+    for key in (b"short", b"long", b"none", b"unknown"):
+        restore = SlotRestore("y", 1, 0, len(tokens), key, len(tokens))
+        assert runner.run(StepPlan(memory=[SlotTrim(1, 0)], restores=[restore])).restored == [False]
+    wrong_place = SlotRestore("y", 1, 0, len(tokens) + 4, b"whole", len(tokens))
+    assert runner.run(StepPlan(restores=[wrong_place])).restored == [False]
+    again = SlotTokens("y", 1, 0, tokens, sample=True, sampling=Sampling(seed=1, temperature=0.0))
+    assert runner.run(StepPlan(work=[again])).status is DecodeStatus.DONE
+    runner.run(StepPlan(memory=[SlotTrim(0, 0), SlotTrim(1, 0)]))
+    runner.blocks.clear()

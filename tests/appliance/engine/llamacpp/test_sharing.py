@@ -12,6 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from appliance.engine.llamacpp.scheduler import PATIENCE_STEPS, Scheduler, SchedulerLimits
 from appliance.engine.llamacpp.sequence import BATCH, INTERACTIVE, Finish, Sequence
 from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, SlotCopy, StepPlan, StepResult
+from appliance.engine.llamacpp.thought import ThoughtRules, ThoughtWatch
+from appliance.engine.llamacpp.tier_blocks import TierLimits
 from tests.appliance.engine.llamacpp.unified_cache import UnifiedCache, answer
 
 SEATS, CONTEXT = 3, 160
@@ -29,16 +31,35 @@ def document(number: int, length: int) -> list[int]:
 class Box:
     """A scheduler, its cache and what its requests got."""
 
-    def __init__(self, limits: SchedulerLimits = LIMITS, *, shares: bool = True, parts: bool = True) -> None:
-        self.scheduler = Scheduler(limits, shares=shares)
+    def __init__(
+        self,
+        limits: SchedulerLimits = LIMITS,
+        *,
+        shares: bool = True,
+        parts: bool = True,
+        tiers: TierLimits | None = None,
+    ) -> None:
+        self.scheduler = Scheduler(limits, shares=shares, tiers=tiers)
         self.cache = UnifiedCache(limits.seats * limits.seat_context, parts=parts)
         self.sequences: dict[str, Sequence] = {}
         self.said: dict[str, list[int]] = {}
         self.endings: dict[str, Finish] = {}
         self.plans: list[StepPlan] = []
+        self.rules: dict[str, ThoughtRules | None] = {}
+        self.asked: dict[str, int] = {}
+        """After how many tokens each was asked for its answer."""
 
-    def add(self, name: str, prompt: list[int], max_tokens: int = 5, **more: object) -> Sequence:
-        sequence = Sequence(name, prompt, max_tokens, **more)  # type: ignore[arg-type]
+    def ask(self, name: str) -> None:
+        """Somebody wants the answer now."""
+        self.scheduler.answer_now(name)
+        self.asked.setdefault(name, len(self.said[name]))
+
+    def add(
+        self, name: str, prompt: list[int], max_tokens: int = 5, rules: ThoughtRules | None = None, **more: object
+    ) -> Sequence:
+        watch = None if rules is None else ThoughtWatch(rules)
+        sequence = Sequence(name, prompt, max_tokens, watch=watch, **more)  # type: ignore[arg-type]
+        self.rules[name] = rules
         assert self.scheduler.add(sequence) is None
         self.sequences[name] = sequence
         self.said[name] = []
@@ -51,20 +72,34 @@ class Box:
         assert len({entry.slot for entry in plan.work}) == len(plan.work), "a slot twice in a step"
         if fail is not None and not plan.work:
             fail = None
-        shown = self.cache.run(StepPlan(memory=plan.memory))
+        shown = self.cache.run(StepPlan(saves=plan.saves, memory=plan.memory))
+        restored: list[bool] = []
         if shown.status is DecodeStatus.DONE:
             assert len(self.cache.cells) == self.scheduler.slots.tree.cells, "the cells are counted wrong"
             for slot in self.scheduler.slots.slots:
                 assert self.cache.seen(slot.index) == slot.tokens, "a slot does not see what the table says"
-            result = self.cache.run(StepPlan(work=plan.work), fail=fail)
+            result = self.cache.run(StepPlan(restores=plan.restores, work=plan.work), fail=fail)
+            restored = result.restored
             if fail is None:
                 assert result.status is DecodeStatus.DONE, "the cache was over-committed"
         else:
             result = shown
-        self.take(self.scheduler.update(StepResult(result.status, result.sampled, "why", 0.0, duration_s)))
+        self.take(
+            self.scheduler.update(
+                StepResult(result.status, result.sampled, "why", 0.0, duration_s, saved=shown.saved, restored=restored)
+            )
+        )
+        self.do_tier_work()
         self.scheduler.check_integrity()
         self.plans.append(plan)
         return plan
+
+    def do_tier_work(self) -> None:
+        work = self.scheduler.tiers.take_work()
+        for key in work.forget:
+            del self.cache.blocks[key]
+        kept = {block.key for block in self.scheduler.tiers.index.all() if block.in_memory}
+        assert set(self.cache.blocks) == kept, "other blocks are kept than the index says"
 
     def take(self, events: list[SequenceEvent]) -> None:
         for event in events:
@@ -76,10 +111,13 @@ class Box:
                 self.endings[event.request_id] = event.finish
                 assert event.completion_tokens == len(said)
             sequence = self.sequences[event.request_id]
-            expected = answer(sequence.prompt, sequence.max_tokens, CONTEXT)
+            rules, asked = self.rules[event.request_id], self.asked.get(event.request_id)
+            watch = None if rules is None else ThoughtWatch(rules)
+            expected = answer(sequence.prompt, sequence.max_tokens, CONTEXT, watch, asked)
             if event.finish in (Finish.STOP, Finish.LENGTH):
                 assert said == expected, "another answer than alone"
-            else:
+                assert event.thought_end == (watch.end if watch is not None else None)
+            elif event.request_id not in self.asked:
                 assert said == expected[: len(said)], "another answer than alone"
 
     def run(self, steps: int = STEPS_PER_REQUEST) -> None:
@@ -224,6 +262,18 @@ def test_without_sharing_nothing_is_copied_or_waited_for() -> None:
     assert box.cache.computed >= 6 * 101
 
 
+THOUGHTS = st.builds(
+    ThoughtRules,
+    opened=st.booleans(),
+    open_tokens=st.just((3,)),
+    close_tokens=st.sampled_from([(4,), (4, 2)]),
+    landing_tokens=st.sampled_from([(1, 3, 4, 2), (2,) * 45, (4,)]),
+    budget_tokens=st.none() | st.integers(0, 5),
+    answer_tokens=st.none() | st.integers(1, 6),
+)
+"""A landing of 45 tokens takes more than one step."""
+
+
 class Everything(RuleBasedStateMachine):
     """Arrivals, aborts and steps with every outcome in any order, on memories that share and that do not."""
 
@@ -237,13 +287,28 @@ class Everything(RuleBasedStateMachine):
         number=st.integers(0, 3),
         length=st.integers(1, CONTEXT - 20),
         tail=st.lists(st.integers(1, 4), max_size=4),
-        max_tokens=st.integers(1, 30),
+        max_tokens=st.integers(1, 100),
         owner=st.sampled_from([None, "x", "y"]),
         priority=st.sampled_from([INTERACTIVE, BATCH]),
+        rules=st.none() | THOUGHTS,
     )
-    def add(self, number: int, length: int, tail: list[int], max_tokens: int, owner: str | None, priority: int) -> None:
+    def add(
+        self,
+        number: int,
+        length: int,
+        tail: list[int],
+        max_tokens: int,
+        owner: str | None,
+        priority: int,
+        rules: ThoughtRules | None,
+    ) -> None:
         name = f"r{len(self.box.sequences)}"
-        self.box.add(name, document(number, length) + tail, max_tokens, owner=owner, priority=priority)
+        self.box.add(name, document(number, length) + tail, max_tokens, rules, owner=owner, priority=priority)
+
+    @precondition(lambda self: set(self.box.sequences) - set(self.box.endings))
+    @rule(data=st.data())
+    def answer_now(self, data: st.DataObject) -> None:
+        self.box.ask(data.draw(st.sampled_from(sorted(set(self.box.sequences) - set(self.box.endings)))))
 
     @precondition(lambda self: self.box.endings)
     @rule(data=st.data(), tail=st.lists(st.integers(1, 4), min_size=1, max_size=10))

@@ -1,4 +1,4 @@
-"""Sampler chains, detokenizer and frames."""
+"""Detokenizer and frames."""
 
 from __future__ import annotations
 
@@ -8,43 +8,6 @@ from hypothesis import strategies as st
 
 from appliance.engine.llamacpp import messages as wire
 from appliance.engine.llamacpp.detokenizer import Detokenizer
-from appliance.engine.llamacpp.sampler import LIKELIEST, candidate_window, chain_for
-
-
-def names(**sampling: float) -> list[str]:
-    chain = chain_for(wire.Sampling(seed=7, **sampling), vocabulary_size=1000, context_tokens=256)  # type: ignore[arg-type]
-    return [step.name for step in chain]
-
-
-def test_r1_sampling_applies_the_temperature_before_top_p() -> None:
-    assert names(temperature=0.6, top_p=0.95) == ["top_k", "temp", "top_p", "dist"]
-
-
-def test_temperature_zero_is_greedy_after_penalties() -> None:
-    assert names(temperature=0.0) == ["greedy"]
-    assert names(temperature=0.0, presence_penalty=0.5) == ["penalties", "greedy"]
-
-
-def test_plain_sampling_has_no_filters() -> None:
-    assert names(temperature=1.0, top_p=1.0) == ["dist"]
-
-
-def test_an_explicit_top_k_is_kept_and_bounded() -> None:
-    chains = [
-        chain_for(wire.Sampling(seed=1, top_k=k), vocabulary_size=9, context_tokens=9)[0].arguments
-        for k in (0, 40, 5000)
-    ]
-    assert chains == [(LIKELIEST,), (40,), (LIKELIEST,)]
-
-
-def test_only_plain_sampling_may_look_at_the_best_tokens_alone() -> None:
-    def window(**sampling: object) -> float | None:
-        return candidate_window(wire.Sampling(seed=1, **sampling))  # type: ignore[arg-type]
-
-    assert (window(temperature=0.0), window(temperature=0.5), window(temperature=2.0)) == (0.0, 10.0, 40.0)
-    assert window(temperature=0.0, presence_penalty=0.1) is None
-    assert window(repeat_penalty=1.1) is None
-    assert window(temperature=0.0, logit_bias=((1, -100.0),)) == 0.0
 
 
 @given(st.text(max_size=40), st.data())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from appliance.engine.base import STEP_BOUNDS_S
 from appliance.engine.llamacpp import messages as wire
@@ -17,9 +18,13 @@ class ScriptedRunner:
 
     shares = True
     slots = 4
+    bytes_per_token = 0.0
+    marks = b""
+    breaks: frozenset[int] = frozenset()
 
     def __init__(self, statuses: Sequence[DecodeStatus] = (), pieces: dict[int, bytes] | None = None) -> None:
         self.plans: list[StepPlan] = []
+        self.blocks: dict[bytes, Any] = {}
         self._statuses = list(statuses)
         self._pieces = pieces or {}
 

@@ -7,10 +7,12 @@ a slot sees holds the sequence's own token at the right position, and nothing el
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from appliance.engine.llamacpp.step import DecodeStatus, SlotTrim, StepPlan, StepResult
+from appliance.engine.llamacpp.step import DecodeStatus, SlotRestore, SlotSave, SlotTrim, StepPlan, StepResult
+from appliance.engine.llamacpp.thought import ThoughtWatch, Verdict
 
+BYTES_PER_TOKEN = 10
 VOCABULARY = 5
 END = 0
 
@@ -23,14 +25,25 @@ def next_token(seen: Sequence[int]) -> int:
     return state % 23 % VOCABULARY
 
 
-def answer(prompt: Sequence[int], max_tokens: int, context: int) -> list[int]:
-    """What a sequence says when it is alone in the world."""
+def answer(
+    prompt: Sequence[int],
+    max_tokens: int,
+    context: int,
+    watch: ThoughtWatch | None = None,
+    asked_after: int | None = None,
+) -> list[int]:
+    """What a sequence says when it is alone in the world; it is asked for its answer after so many tokens."""
     tokens = list(prompt)
-    while len(tokens) - len(prompt) < max_tokens and len(tokens) < context:
+    while (room := min(max_tokens + len(prompt), context) - len(tokens)) > 0:
+        if watch is not None and asked_after is not None and len(tokens) - len(prompt) >= asked_after:
+            watch.ask()
         token = next_token(tokens)
         if token == END:
             break
-        tokens.append(token)
+        verdict = Verdict.TAKE if watch is None else watch.take(token, room)
+        tokens += watch.land() if watch is not None and verdict is Verdict.LAND else [token]
+        if verdict is Verdict.LAST:
+            break
     return tokens[len(prompt) :]
 
 
@@ -49,13 +62,44 @@ class UnifiedCache:
         self.parts = parts
         self.cells: list[Cell] = []
         self.computed = 0
+        self.blocks: dict[bytes, list[tuple[int, int]]] = {}
+        """Saved blocks: (position, token) of each of their cells."""
 
     def run(self, plan: StepPlan, *, fail: DecodeStatus | None = None) -> StepResult:
         """What the runner does, with the cells of a list; ``fail`` is what llama_decode returns instead."""
+        saved = [self._save(save) for save in plan.saves]
+        restored: list[bool] = []
+        result = self._compute(plan, fail, restored)
+        return replace(result, saved=saved, restored=restored)
+
+    def _save(self, save: SlotSave) -> int:
+        seen = self.seen(save.slot)
+        assert save.end <= len(seen), "a save of what is not there"
+        self.blocks[save.key] = list(enumerate(seen))[save.start : save.end]
+        return (save.end - save.start) * BYTES_PER_TOKEN
+
+    def _restore(self, restore: SlotRestore) -> bool:
+        assert len(self.seen(restore.slot)) == restore.start, "a block that does not follow what the slot holds"
+        block = self.blocks.get(restore.key)
+        if block is None:
+            return False
+        assert len(block) == restore.cells
+        assert len(self.cells) + len(block) <= self.capacity, "no cells for a block"
+        positions = [position for position, _ in block]
+        assert positions[0] <= restore.start < restore.end <= positions[-1] + 1, "a block of other positions"
+        self.cells += [
+            Cell(position, token, {restore.slot})
+            for position, token in block
+            if restore.start <= position < restore.end
+        ]
+        return True
+
+    def _compute(self, plan: StepPlan, fail: DecodeStatus | None, restored: list[bool]) -> StepResult:
         if not all(self._change(change) for change in plan.memory):
             for change in plan.memory:
                 self._drop(change.slot if isinstance(change, SlotTrim) else change.target, 0)
             return StepResult(DecodeStatus.TRIM_REFUSED)
+        restored += [self._restore(restore) for restore in plan.restores]
         if fail in (DecodeStatus.ABORTED, DecodeStatus.INVALID_BATCH):
             for entry in plan.work:
                 self._drop(entry.slot, 0)

@@ -1,0 +1,60 @@
+"""Keys and values of a part of a sequence as bytes, and back.
+
+llama.cpp saves and restores whole sequences, and a restore clears its target first. Both go through a spare sequence:
+in a unified cache ``llama_memory_seq_cp`` gives it just the positions that are meant, and no data is copied for that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any
+
+import llama_cpp
+import numpy as np
+
+
+class SequenceState:
+    """Saves and restores parts of the sequences of one context. ``spare`` is a sequence that nothing else uses."""
+
+    def __init__(self, context: Any, memory: Any, spare: int) -> None:
+        self._context = context
+        self._memory = memory
+        self._spare = spare
+
+    def size_bytes(self, sequence: int) -> int:
+        """What all of a sequence takes."""
+        return int(llama_cpp.llama_state_seq_get_size(self._context, sequence))
+
+    def save(self, sequence: int, start: int, end: int) -> np.ndarray[Any, Any] | None:
+        """Positions ``start`` to ``end`` as bytes; None when llama.cpp does not give them."""
+        llama_cpp.llama_memory_seq_cp(self._memory, sequence, self._spare, start, end)
+        try:
+            size = self.size_bytes(self._spare)
+            data = np.empty(size, np.uint8)
+            written = llama_cpp.llama_state_seq_get_data(self._context, _pointer(data), size, self._spare)
+        finally:
+            self._clear()
+        return data if 0 < written == size else None
+
+    def restore(self, sequence: int, start: int, end: int, data: np.ndarray[Any, Any]) -> bool:
+        """Give a sequence, which holds the positions before ``start``, those up to ``end`` of what ``data`` holds.
+
+        False when llama.cpp does not take the bytes or finds no cells for all of them; the sequence is as before then.
+        """
+        try:
+            taken = llama_cpp.llama_state_seq_set_data(self._context, _pointer(data), len(data), self._spare)
+            first = llama_cpp.llama_memory_seq_pos_min(self._memory, self._spare)
+            last = llama_cpp.llama_memory_seq_pos_max(self._memory, self._spare)
+            if taken != len(data) or first > start or last + 1 < end:
+                return False
+            llama_cpp.llama_memory_seq_cp(self._memory, self._spare, sequence, start, end)
+            return True
+        finally:
+            self._clear()
+
+    def _clear(self) -> None:
+        llama_cpp.llama_memory_seq_rm(self._memory, self._spare, -1, -1)
+
+
+def _pointer(data: np.ndarray[Any, Any]) -> Any:
+    return data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
