@@ -169,3 +169,7 @@ def _check_size(variant: Variant, name: str, size: QuantizationBytes, wrong: _Wr
     rest = size.token_embd_bytes + size.output_bytes
     if min(size.token_embd_bytes, size.output_bytes) < 0 or rest >= size.tensor_bytes:
         raise wrong(f"{name}: embedding and output are not within the tensor bytes")
+    if size.largest_layer_bytes is not None:
+        mean = (size.tensor_bytes - rest) / variant.shape.layers
+        if not mean * 0.999 <= size.largest_layer_bytes <= mean * 2:
+            raise wrong(f"{name}: the largest layer has {size.largest_layer_bytes} bytes, the mean {mean:.0f}")
