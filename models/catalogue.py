@@ -43,6 +43,7 @@ FORM_BITS_PER_WEIGHT: dict[str, Fraction] = {
     "W4A16": Fraction(4) + Fraction(16 + 4, 128),
 }
 """Bits of one weight of the layers in the forms that engines other than llama.cpp read."""
+_MOST_OUTSIDE_LAYERS_BYTES = 1024 * 1024
 _BITS_PER_WEIGHT = (1.0, 16.2)
 """Between IQ1_S and 16 bits with a few F32 norms."""
 
@@ -169,7 +170,16 @@ def _check_size(variant: Variant, name: str, size: QuantizationBytes, wrong: _Wr
     rest = size.token_embd_bytes + size.output_bytes
     if min(size.token_embd_bytes, size.output_bytes) < 0 or rest >= size.tensor_bytes:
         raise wrong(f"{name}: embedding and output are not within the tensor bytes")
-    if size.largest_layer_bytes is not None:
-        mean = (size.tensor_bytes - rest) / variant.shape.layers
-        if not mean * 0.999 <= size.largest_layer_bytes <= mean * 2:
-            raise wrong(f"{name}: the largest layer has {size.largest_layer_bytes} bytes, the mean {mean:.0f}")
+    if size.layers:
+        _check_layers(variant, name, size, size.tensor_bytes - rest, wrong)
+
+
+def _check_layers(variant: Variant, name: str, size: QuantizationBytes, expected_bytes: int, wrong: _Wrong) -> None:
+    """The layers and the few vectors outside them make up all that is neither embedding nor output."""
+    if any(count <= 0 or each <= 0 for count, each in size.layers):
+        raise wrong(f"{name}: layers must be runs of (how many, bytes of each)")
+    if (count := sum(run[0] for run in size.layers)) != variant.shape.layers:
+        raise wrong(f"{name}: {count} layers are listed, the shape has {variant.shape.layers}")
+    total = sum(count * each for count, each in size.layers)
+    if not 0 <= expected_bytes - total <= _MOST_OUTSIDE_LAYERS_BYTES:
+        raise wrong(f"{name}: the layers have {total} bytes, {expected_bytes} are left for them")

@@ -116,11 +116,14 @@ def _layer_bytes(header: GgufHeader, *, experts: bool) -> dict[str, int]:
 def load_of(header: GgufHeader, shape: ModelShape) -> Load:
     """What of a file is to be placed."""
     largest = largest_layer_bytes(header, shape.layers)
+    sizes = _layer_bytes(header, experts=True)
+    numbers = [str(number) for number in range(shape.layers)]
+    layers = tuple(sizes[number] for number in numbers) if set(numbers) == set(sizes) else ()
     if shape.experts is None:
-        return Load(header_weights(header), shape, largest)
+        return Load(header_weights(header), shape, largest, layers=layers)
     experts = sum(tensor.size_bytes for tensor in header.tensors if _EXPERT.search(tensor.name))
     dense = max(_layer_bytes(header, experts=False).values(), default=0)
-    return Load(header_weights(header), shape, largest, experts, dense)
+    return Load(header_weights(header), shape, largest, experts, dense, layers)
 
 
 def chip_name(devices: tuple[Device, ...]) -> str:

@@ -120,14 +120,16 @@ def _layers_to_host(load: Load, wish: Wish, rooms: tuple[Room, ...], host: Room)
 
 def _with_layers(load: Load, wish: Wish, rooms: tuple[Room, ...], host: Room, kept: int) -> Offloaded | Shortfall:
     layers = load.shape.layers
-    moved_bytes = -(-load.weights.repeating_bytes * (layers - kept) // layers)
+    # The last layers are the cards' (llama.cpp: n_gpu_layers counts from the end).
+    moved = load.layers[: layers - kept]
+    moved_bytes = sum(moved) if moved else -(-load.weights.repeating_bytes * (layers - kept) // layers)
     shape: ModelShape = msgspec.structs.replace(load.shape, layers=kept)
     weights = replace(
         load.weights,
         repeating_bytes=load.weights.repeating_bytes - moved_bytes,
         embedding_bytes=load.weights.embedding_bytes + moved_bytes,
     )
-    on_cards = Load(weights, shape, load.largest_layer_bytes)
+    on_cards = Load(weights, shape, load.largest_layer_bytes, layers=load.layers[layers - kept :])
     cache = kv_bytes(load.shape, wish.tokens, wish.kv_type) - kv_bytes(shape, wish.tokens, wish.kv_type)
     without_cache = replace(host, available_bytes=host.available_bytes - cache)
     with_copy = replace(wish, device_extra_bytes=wish.device_extra_bytes + _copied_bytes(load, wish))

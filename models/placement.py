@@ -2,7 +2,8 @@
 
 1. One device: everything but the token embedding, exactly.
 2. Several devices, most room first, as few as are enough: each holds whole layers with their part of the cache, its own
-   compute buffer and its reserve; the output lies on the last. Layers are counted at the size of the largest one.
+   compute buffer and its reserve; the output lies on the last. All are filled to the same share of their room. Layers
+   whose sizes are not known are counted at the size of the largest one.
 3. No device: all of it in the host's memory.
 
 A device that shares the host's memory also carries the host's part.
@@ -10,7 +11,9 @@ A device that shares the host's memory also carries the host's part.
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
+from itertools import accumulate
 
 from drivers.types import Vendor
 from models.machine import Room
@@ -22,8 +25,8 @@ from models.types import HOST, KvType, MemoryEstimate, ModelShape
 class Load:
     """What is to be placed. ``largest_layer_bytes`` is at least ``repeating_bytes / layers``.
 
-    ``expert_bytes`` are those of the routed experts, and ``dense_layer_bytes`` the largest layer without them, where a
-    header tells.
+    ``layers`` are the sizes of all layers in their order, where they are known. ``expert_bytes`` are those of the
+    routed experts, and ``dense_layer_bytes`` the largest layer without them, where a header tells.
     """
 
     weights: Weights
@@ -31,6 +34,12 @@ class Load:
     largest_layer_bytes: int
     expert_bytes: int | None = None
     dense_layer_bytes: int | None = None
+    layers: tuple[int, ...] = ()
+
+    @property
+    def packed_layers(self) -> tuple[int, ...]:
+        """Sizes at which the layers are packed."""
+        return self.layers or (self.largest_layer_bytes,) * self.shape.layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,57 +183,97 @@ def _is_asynchronous(room: Room) -> bool:
     return room.device is not None and room.device.vendor == Vendor.NVIDIA
 
 
-def _layer_cost(load: Load, sizes: _Sizes) -> int:
-    return load.largest_layer_bytes + -(-sizes.kv // load.shape.layers)
-
-
 def _spread(load: Load, sizes: _Sizes, rooms: tuple[Room, ...]) -> Placed | None:
-    """Whole layers on each of ``rooms``, in proportion to what they can take; ``None`` when they cannot take all."""
-    layer = _layer_cost(load, sizes)
-    output_layers = -(-load.weights.cards_output_bytes // layer)
-    takes = {r.name: max(0, (r.usable_bytes - sizes.compute) // layer) for r in rooms}
-    if min(takes.values()) == 0 or sum(takes.values()) < load.shape.layers + output_layers:
+    """Whole layers on each of ``rooms`` in the order of their numbers; where that does not do, from the smallest to the
+    largest. ``None`` when they cannot take all."""
+    by_number = sorted(rooms, key=lambda r: r.index)
+    by_room = sorted(rooms, key=lambda r: (r.usable_bytes, r.index))
+    ends = _ends(load, sizes)
+    if ends[-1] > sum(room.usable_bytes - sizes.compute for room in rooms):
         return None
-    ordered = sorted(rooms, key=lambda r: r.index)
-    if takes[ordered[-1].name] <= output_layers:
-        ordered = sorted(rooms, key=lambda r: (takes[r.name], r.index))
-    last = ordered[-1].name
-    if takes[last] <= output_layers:
+    for ordered in (by_number, by_room):
+        layers = _pack(ends, [room.usable_bytes - sizes.compute for room in ordered])
+        if layers is not None:
+            return _placed(load, sizes, tuple(ordered), layers)
+    return None
+
+
+def _ends(load: Load, sizes: _Sizes) -> list[int]:
+    """Bytes of the first 1, 2, ... layers with their part of the cache, and at the end those of all with the output."""
+    cache = -(-sizes.kv // load.shape.layers)
+    ends = list(accumulate(size + cache for size in load.packed_layers))
+    return [*ends, ends[-1] + _outside_layers(load)]
+
+
+def _outside_layers(load: Load) -> int:
+    """The output, and vectors that belong to no layer."""
+    rest = load.weights.repeating_bytes - sum(load.layers) if load.layers else 0
+    return load.weights.cards_output_bytes + max(0, rest)
+
+
+_SHARES = 64
+
+
+def _pack(ends: list[int], capacities: list[int]) -> list[int] | None:
+    """How many layers go on each device: every device filled to the same share of its capacity, the smallest share
+    (of ``_SHARES``) that holds all; ``None`` when one would stay empty or not even all of it is enough."""
+    low, high = 0, _SHARES
+    best: list[int] | None = None
+    while low < high or best is None:
+        share = (low + high) // 2 if best is not None else high
+        found = _fill(ends, [capacity * share // _SHARES for capacity in capacities])
+        if found is not None:
+            best, high = found, share
+        elif best is None:
+            return None
+        else:
+            low = share + 1
+    return best if min(best) > 0 else None
+
+
+def _fill(ends: list[int], capacities: list[int]) -> list[int] | None:
+    """Layers on each device, one device filled after the other; the output, the last of ``ends``, needs a layer before
+    it. ``None`` when something is left."""
+    counts: list[int] = []
+    done, before = 0, 0
+    for capacity in capacities:
+        end = bisect.bisect_right(ends, before + capacity, done)
+        counts.append(end - done)
+        done, before = end, ends[end - 1] if end else 0
+    if done < len(ends):
         return None
-    takes[last] -= output_layers
-    layers = _share(load.shape.layers, [takes[r.name] for r in ordered])
-    memory = tuple(
-        MemoryEstimate(
-            device=room.name,
-            weights_bytes=-(-load.weights.repeating_bytes * count // load.shape.layers)
-            + (load.weights.cards_output_bytes if room.name == last else 0),
-            kv_bytes=-(-sizes.kv * count // load.shape.layers),
-            compute_bytes=sizes.compute,
-            reserve_bytes=room.reserve_bytes,
-            available_bytes=room.available_bytes,
+    counts[-1] -= 1
+    return counts
+
+
+def _placed(load: Load, sizes: _Sizes, rooms: tuple[Room, ...], layers: list[int]) -> Placed:
+    memory: list[MemoryEstimate] = []
+    first = 0
+    for number, (room, count) in enumerate(zip(rooms, layers, strict=True)):
+        if load.layers:
+            weights = sum(load.layers[first : first + count])
+        else:
+            weights = -(-load.weights.repeating_bytes * count // load.shape.layers)
+        memory.append(
+            MemoryEstimate(
+                device=room.name,
+                weights_bytes=weights + (_outside_layers(load) if number == len(rooms) - 1 else 0),
+                kv_bytes=-(-sizes.kv * count // load.shape.layers),
+                compute_bytes=sizes.compute,
+                reserve_bytes=room.reserve_bytes,
+                available_bytes=room.available_bytes,
+            )
         )
-        for room, count in zip(ordered, layers, strict=True)
-    )
-    return Placed(tuple(ordered), (*layers[:-1], layers[-1] + 1), memory)
-
-
-def _share(layers: int, takes: list[int]) -> list[int]:
-    """``layers`` in proportion to ``takes`` and never above them (their sum is at least ``layers``)."""
-    total = sum(takes)
-    shares = [layers * take // total for take in takes]
-    while (left := layers - sum(shares)) > 0:
-        slack = sorted(range(len(takes)), key=lambda i: shares[i] - takes[i])
-        for i in slack[:left]:
-            shares[i] += shares[i] < takes[i]
-    return shares
+        first += count
+    return Placed(rooms, (*layers[:-1], layers[-1] + 1), tuple(memory))
 
 
 def _shortfall_together(load: Load, sizes: _Sizes, rooms: tuple[Room, ...]) -> Shortfall:
     """Several devices: the sum of what each must hold. Where that sum would do but no split into whole layers does, one
     layer more is said to be missing."""
     fixed = sum(r.reserve_bytes + sizes.compute for r in rooms)
-    needed = load.largest_layer_bytes * load.shape.layers + load.weights.cards_output_bytes + sizes.kv + fixed
+    needed = sum(load.packed_layers) + _outside_layers(load) + sizes.kv + fixed
     available = sum(r.available_bytes for r in rooms)
     if needed <= available:
-        needed = available + _layer_cost(load, sizes)
+        needed = available + load.largest_layer_bytes + -(-sizes.kv // load.shape.layers)
     return Shortfall(f"{len(rooms)} devices together", needed, available)

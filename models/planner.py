@@ -10,9 +10,9 @@ For every variant x quantization of the catalogue, in this order, the first that
 
 Plans are ranked: those that give the wished (or usual) seats x context first; of them those fast enough to be of use (a
 model that thinks for thousands of tokens at two a second answers after half an hour); then by variant, then by
-quantization, then by seats x context. So the best variant that fits comes first and what is left of the memory raises
-its quantization. The processor is used only when the machine has no cards, or when the caller allows it: never in
-silence.
+quantization, then by seats x context, then by speed. So the best variant that fits comes first and what is left of the
+memory raises its quantization. The processor is used only when the machine has no cards, or when the caller allows it:
+never in silence.
 """
 
 from __future__ import annotations
@@ -45,8 +45,10 @@ from models.types import (
 _UNIFORM = frozenset({"F32", "F16", "BF16", "Q8_0", "Q4_0-pure"})
 """Quantizations that store every layer in the same form."""
 _LAYER_ABOVE_MEAN_PERCENT = 16
-"""How far the largest layer is taken to lie above the mean where nobody knows it (unsloth's dynamic forms): of the forms
-above their floor whose layers are known none is further (671B in IQ3_M: 14.6 %)."""
+"""How far the largest layer is taken to lie above the mean where nobody knows it (unsloth's dynamic forms): of the
+forms above their floor whose layers are known none is further (671B in IQ3_M: 14.6 %)."""
+_SAME_QUALITY = {"F16": "BF16"}
+"""Forms between which quality does not decide: on chips without BF16 an engine runs that in F16."""
 _SMALL_UBATCH_TOKENS = 128
 _SLOW_AT_BEST_TOKENS_PER_S = 5.0
 _SLOW_ON_PROCESSOR_TOKENS_PER_S = 4.0
@@ -123,8 +125,9 @@ def plan(
 
 
 def _rank(catalogue: Catalogue, variant: Variant, plan_: FitPlan, level: int) -> tuple[int, ...]:
-    quality = catalogue.quantization_rank(plan_.quantization)
+    quality = catalogue.quantization_rank(_SAME_QUALITY.get(plan_.quantization, plan_.quantization))
     place = variant.rank
+    speed = plan_.decode_tokens_per_s
     if variant.demoted_below is not None and variant.demoted_rank is not None:
         place = variant.demoted_rank if quality > catalogue.quantization_rank(variant.demoted_below) else place
     return (
@@ -134,6 +137,7 @@ def _rank(catalogue: Catalogue, variant: Variant, plan_: FitPlan, level: int) ->
         place,
         quality,
         -level,
+        0 if speed is None else -round(speed.high),
         len(plan_.devices),
     )
 
@@ -320,8 +324,9 @@ def _memory_rejection(candidate: _Candidate, shortfall: Shortfall, group: Group 
 def _load(variant: Variant, name: str, size: QuantizationBytes) -> Load:
     weights = variant_weights(variant, size)
     mean = -(-weights.repeating_bytes // variant.shape.layers)
-    if size.largest_layer_bytes is not None:
-        return Load(weights, variant.shape, max(mean, size.largest_layer_bytes))
+    if size.layers:
+        layers = tuple(each for count, each in size.layers for _ in range(count))
+        return Load(weights, variant.shape, max(mean, *layers), layers=layers)
     uniform = name in _UNIFORM and variant.shape.experts is None
     return Load(weights, variant.shape, mean if uniform else -(-mean * (100 + _LAYER_ABOVE_MEAN_PERCENT) // 100))
 

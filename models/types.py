@@ -97,8 +97,8 @@ class QuantizationBytes(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
 
     ``token_embd_bytes`` stay in host memory when all layers are on cards. ``exact`` is false where only a rounded size
     was published. ``bytes_per_token`` is what one decoded token reads (mixture of experts only).
-    ``largest_layer_bytes`` where the layers' types are known: mixtures such as Q4_K_M give some layers more bits, and
-    the first layers of the 671B are small.
+    ``layers`` are the layers in their order, as runs of (how many, bytes of each), where the types of their tensors are
+    known: mixtures such as Q4_K_M give some layers more bits, and the first three of the 671B are small.
     """
 
     tensor_bytes: int
@@ -106,7 +106,7 @@ class QuantizationBytes(msgspec.Struct, frozen=True, forbid_unknown_fields=True)
     output_bytes: int
     exact: bool = True
     bytes_per_token: int | None = None
-    largest_layer_bytes: int | None = None
+    layers: tuple[tuple[int, int], ...] = ()
 
 
 class CatalogueFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

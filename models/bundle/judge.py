@@ -122,15 +122,13 @@ def _tensors(manifest: BundleManifest) -> tuple[TensorInfo, ...]:
     shape = hardware.shape
     types = hardware.matrix_types or ("F16",)
     first = types[0]
-    sizes = [hardware.largest_layer_bytes] + [0] * (shape.layers - 1)
-    left = hardware.repeating_bytes - sizes[0]
-    for number in range(1, shape.layers):
-        sizes[number] = -(-left // (shape.layers - number))
-        left -= sizes[number]
+    rest_bytes = hardware.repeating_bytes - hardware.largest_layer_bytes
     tensors = [TensorInfo("token_embd.weight", (1, shape.vocab_size), first, 0, hardware.embedding_bytes)]
     if not hardware.tied:
         tensors.append(TensorInfo("output.weight", (1, shape.vocab_size), first, 0, hardware.output_bytes))
-    tensors += [TensorInfo(f"blk.{n}.all.weight", (1, 1), first, 0, size) for n, size in enumerate(sizes)]
+    # The manifest knows the largest layer alone: without the others the layers are packed at its size.
+    tensors.append(TensorInfo("blk.0.all.weight", (1, 1), first, 0, hardware.largest_layer_bytes))
+    tensors.append(TensorInfo("rest.weight", (1, 1), first, 0, rest_bytes))
     tensors += [TensorInfo(f"blk.0.{kind}.weight", (1, 1), kind, 0, 0) for kind in types[1:]]
     return tuple(tensors)
 
