@@ -20,6 +20,7 @@ from models.types import Catalogue, EngineName, HubForm, ModelShape, Quantizatio
 CATALOGUE_SCHEMA = 1
 _FILE = "catalogue.toml"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 _REPOSITORY = re.compile(r"[A-Za-z0-9_.-]+/[A-Za-z0-9_.-]+")
 _POSITIVE = (
     "layers",
@@ -138,6 +139,8 @@ def _check_variant(variant: Variant, known: set[str], source: str) -> None:
     for file in variant.files:
         if not _SHA256.fullmatch(file.sha256):
             raise wrong(f"{file.path}: not a sha256: {file.sha256!r}")
+        if file.revision is not None and not _COMMIT.fullmatch(file.revision):
+            raise wrong(f"{file.path}: revision must be a whole commit (40 hexadecimal digits), not {file.revision!r}")
 
 
 def _check_shape(variant: Variant, wrong: _Wrong) -> None:

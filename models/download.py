@@ -2,7 +2,8 @@
 
 1. ask the hubs, one after the other, for the repositories that may hold what is wanted; the first that has it counts,
    and its branch becomes a commit, which is recorded;
-2. what the hub says is compared with the catalogue's hash of the same file;
+2. what the hub says is compared with the catalogue's hash of the same file, and with that of an earlier pull here: a
+   file that was replaced is refused, unless its commit was named or the change accepted;
 3. the same bytes in the store already: nothing is fetched; single files of them: linked;
 4. room on the disk and within the store's budget for what is missing;
 5. fetch into resumable staging, several ranges at a time, and compare each file's hash;
@@ -24,12 +25,19 @@ from typing import Protocol
 
 from models.catalogue import load_catalogue
 from models.download_check import Origin, checked_manifest
-from models.download_errors import CatalogueHashConflict, DownloadError, HubAnswerUnusable, HubBusy, HubUnreachable
+from models.download_errors import (
+    CatalogueHashConflict,
+    DownloadError,
+    HubAnswerUnusable,
+    HubBusy,
+    HubFileReplaced,
+    HubUnreachable,
+)
 from models.download_select import Candidate, Request, pick_files
 from models.download_sheet import known_sheet
 from models.download_transfer import Source, Transfer, TransferOptions
 from models.download_verify import verified_sha256
-from models.errors import ModelFileError
+from models.errors import ModelFileError, printable
 from models.gguf_set import part_name
 from models.hubs import DEFAULT_BRANCHES, Hub, HubName, Listing, RemoteFile
 from models.import_checks import TemplateCheck
@@ -43,13 +51,15 @@ from models.types import Catalogue
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What will be pulled, and from which hub. ``warnings`` are about the choice, not the model."""
+    """What will be pulled, and from which hub. ``warnings`` are about the choice, not the model. ``is_free`` to be
+    another file than an earlier pull's: its commit was named, or changes are accepted."""
 
     hub: Hub
     listing: Listing
     files: tuple[RemoteFile, ...]
     request: Request
     warnings: tuple[str, ...] = ()
+    is_free: bool = False
 
     @property
     def size_bytes(self) -> int:
@@ -88,11 +98,12 @@ class PullContext:
 # --- choosing --------------------------------------------------------------------------------------------------------
 
 
-def choose(hubs: Sequence[Hub], request: Request) -> Choice:
+def choose(hubs: Sequence[Hub], request: Request, *, accept_changed: bool = False) -> Choice:
     """The first hub and repository that has what is wanted.
 
-    Raises the first ``DownloadError`` that says more than "not here"; ``HubUnreachable`` names the files to fetch
-    elsewhere, as far as the catalogue knows them.
+    ``accept_changed``: other bytes than the catalogue's are a warning, else ``HubFileReplaced``. Raises the first
+    ``DownloadError`` that says more than "not here"; ``HubUnreachable`` names the files to fetch elsewhere, as far as
+    the catalogue knows them.
     """
     troubles: list[DownloadError] = []
     misses: list[DownloadError] = []
@@ -102,11 +113,11 @@ def choose(hubs: Sequence[Hub], request: Request) -> Choice:
             if repository is None:
                 continue
             try:
-                return _choice(hub, candidate, repository, request)
+                return _choice(hub, candidate, repository, request, accept_changed=accept_changed)
             except (HubUnreachable, HubBusy, HubAnswerUnusable) as error:
                 troubles.append(error)
                 break  # the next repository of this hub would fare no better
-            except CatalogueHashConflict:
+            except (CatalogueHashConflict, HubFileReplaced):
                 raise
             except DownloadError as error:
                 misses.append(error)
@@ -120,25 +131,28 @@ def choose(hubs: Sequence[Hub], request: Request) -> Choice:
     raise HubAnswerUnusable("the hub", f"{request.title} is on none of the hubs that may be asked")
 
 
-def _choice(hub: Hub, candidate: Candidate, repository: str, request: Request) -> Choice:
+def _choice(hub: Hub, candidate: Candidate, repository: str, request: Request, *, accept_changed: bool) -> Choice:
     # A catalogue's commit is Hugging Face's; one that the operator gave is meant for whichever hub is asked.
     is_known = bool(candidate.known)
     revision = candidate.revision if hub.access.name is HubName.HUGGINGFACE or not is_known else None
     listing = hub.listing(repository, revision)
     files = pick_files(listing, request.format, request.wanted)
-    warnings = _compared(listing, files, candidate)
+    warnings = _compared(listing, files, candidate, accept_changed=accept_changed)
     known = {entry.path: entry.sha256 for entry in candidate.known}
     # A mirror may list no hashes: then the catalogue's is the one to be met.
     files = tuple(replace(file, sha256=known[file.path]) if _lacks_hash(file, known) else file for file in files)
-    return Choice(hub, listing, files, request, tuple(warnings))
+    return Choice(hub, listing, files, request, tuple(warnings), is_free=accept_changed or revision is not None)
 
 
 def _lacks_hash(file: RemoteFile, known: Mapping[str, str]) -> bool:
     return file.sha256 is None and file.git_blob is None and file.path in known
 
 
-def _compared(listing: Listing, files: Sequence[RemoteFile], candidate: Candidate) -> list[str]:
-    """Warnings where the hub shows other bytes than the catalogue. Raises ``CatalogueHashConflict``."""
+def _compared(
+    listing: Listing, files: Sequence[RemoteFile], candidate: Candidate, *, accept_changed: bool
+) -> list[str]:
+    """Warnings where the hub shows other bytes than the catalogue. Raises ``CatalogueHashConflict`` and
+    ``HubFileReplaced``."""
     known = {entry.path: entry for entry in candidate.known}
     warnings = []
     for file in files:
@@ -147,6 +161,11 @@ def _compared(listing: Listing, files: Sequence[RemoteFile], candidate: Candidat
             continue
         if entry.revision is not None and entry.revision == listing.revision:
             raise CatalogueHashConflict(file.name, listing.revision, entry.sha256, str(file.sha256))
+        if not accept_changed:
+            where = "in the catalogue"
+            raise HubFileReplaced(
+                file.name, listing.repository, listing.revision, entry.sha256, str(file.sha256), where=where
+            )
         warnings.append(
             f"{file.name} was uploaded anew since the catalogue's entry: sha256 {entry.sha256[:16]}... then, "
             f"{str(file.sha256)[:16]}... now (revision {listing.revision[:12]})."
@@ -160,7 +179,8 @@ def _compared(listing: Listing, files: Sequence[RemoteFile], candidate: Candidat
 def pull(store: ModelStore, choice: Choice, context: PullContext, *, name: str | None = None) -> ImportResult:
     """Fetches, checks and installs what was chosen; when it was interrupted before, it goes on.
 
-    ``name`` replaces the name taken from the files. Raises a ``DownloadError``, a ``ModelFileError``, ``NoSpace``,
+    ``name`` replaces the name taken from the files. Raises ``HubFileReplaced`` when this box has other bytes of the
+    same file from an earlier commit, any other ``DownloadError``, a ``ModelFileError``, ``NoSpace``,
     ``BudgetExceeded``, ``ImportRunning`` or ``StoreNotWritable``. Whatever arrived is kept for the next try, unless it
     turned out not to be a model.
     """
@@ -168,6 +188,8 @@ def pull(store: ModelStore, choice: Choice, context: PullContext, *, name: str |
     existing = _installed(store, named)
     if existing is not None:
         return existing
+    if not choice.is_free:
+        _check_unchanged(store, choice, named)
     with store.resumable(_key(choice)) as staging:
         try:
             entries = _Pull(store, staging, choice, context, named).run()
@@ -281,6 +303,19 @@ def _installed(store: ModelStore, named: Sequence[tuple[RemoteFile, str]]) -> Im
     content = _content(named)
     existing = store.find_sha256(content) if content is not None else None
     return ImportResult(existing, is_new=False) if existing is not None else None
+
+
+def _check_unchanged(store: ModelStore, choice: Choice, named: Sequence[tuple[RemoteFile, str]]) -> None:
+    """Raises ``HubFileReplaced`` when an earlier pull of the same file brought other bytes."""
+    seen = _content(named)
+    listing, first = choice.listing, printable(choice.files[0].name)
+    for model in store.list().models if seen is not None else ():
+        origin = model.provenance
+        if origin is None or (origin.repository, origin.name) != (listing.repository, first):
+            continue
+        if origin.revision not in (None, listing.revision) and model.sha256 != seen:
+            where = f"when it was pulled at revision {str(origin.revision)[:12]}"
+            raise HubFileReplaced(first, listing.repository, listing.revision, model.sha256, str(seen), where=where)
 
 
 def _content(named: Sequence[tuple[RemoteFile, str]]) -> str | None:

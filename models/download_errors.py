@@ -234,6 +234,27 @@ class CatalogueHashConflict(DownloadError):
         )
 
 
+class HubFileReplaced(DownloadError):
+    """The hub shows other bytes under the name than the catalogue, or an earlier pull on this box, had; no commit was
+    asked for."""
+
+    code = "hub_file_replaced"
+    http_status = 409
+
+    def __init__(self, name: str, repository: str, revision: str, known: str, seen: str, *, where: str) -> None:
+        super().__init__(
+            f"{name} of {repository} is another file now: sha256 {known[:16]}... {where}, {seen[:16]}... at revision "
+            f"{revision[:12]}; it was not fetched.",
+            "Uploaders do replace files. Look at what changed on the hub, then take it with --accept-changed, or name "
+            f"the commit you want: r1box models pull {repository}@COMMIT:{name}",
+            file=name,
+            repository=repository,
+            revision=revision,
+            known=known,
+            seen=seen,
+        )
+
+
 class CertificatesUnusable(DownloadError):
     """The file with additional certificates is none."""
 

@@ -351,8 +351,10 @@ def _judge(manifest: BundleManifest) -> Judgement:
     from drivers.probe import default_probes, detect
     from models.bundle.judge import judge
 
-    vendors = engine_vendors(load_settings().backends_dir)
-    return judge(manifest, detect(default_probes()), usable_vendors=vendors)
+    settings = load_settings()
+    vendors = engine_vendors(settings.backends_dir)
+    snapshot = detect(default_probes())
+    return judge(manifest, snapshot, usable_vendors=vendors, allow_cpu=settings.allow_cpu_fallback)
 
 
 def _record_untrusted(record: UntrustedImport) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
+import msgspec
 import typer
 from rich.markup import escape
 
@@ -117,6 +118,45 @@ def list_models(as_json: AsJson = False) -> None:
     _print_usage(usage)
 
 
+@app.command("show")
+def show(model_id: ModelId, as_json: AsJson = False) -> None:
+    """Show one model: where it came from, at which commit, its files with their sha256, its licence."""
+    model = open_store().get(model_id)
+    if as_json:
+        print_json({"schema": 1, "model": _row(model)})
+        return
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for label, value in _details(model):
+        table.add_row(label, escape(value))
+    stdout().print(table)
+
+
+def _details(model: InstalledModel) -> list[tuple[str, str]]:
+    """What ``show`` prints, label and value; nothing for what is not known."""
+    origin = model.provenance
+    rows: list[tuple[str, str | None]] = [
+        ("Id", model.id),
+        ("Name", model.name),
+        ("Variant", f"{model.variant} (recognised by its {model.recognised_by})" if model.variant else None),
+        ("Form", f"{model.quantization}, {model.format.value}, {size(model.size_bytes)}"),
+        ("Licence", model.licence.name if model.licence else None),
+        ("Imported", model.imported_at),
+        ("From", origin.kind if origin else None),
+        ("Hub", origin.hub if origin else None),
+        ("Repository", origin.repository if origin else None),
+        ("Revision", origin.revision if origin else None),
+        ("Bundle", origin.bundle if origin else None),
+        ("Source", origin.name if origin else model.source),
+        *((f"sha256 {file.name}", file.sha256) for file in model.files),
+        *(("Warning", warning) for warning in model.warnings),
+    ]
+    return [(label, value) for label, value in rows if value]
+
+
 @app.command("default")
 def set_default(model_id: ModelId) -> None:
     """Choose what 'r1box serve' loads."""
@@ -221,6 +261,7 @@ def _row(model: InstalledModel) -> dict[str, Any]:
         "sha256": model.sha256,
         "imported_at": model.imported_at,
         "source": model.source,
+        "provenance": None if model.provenance is None else msgspec.structs.asdict(model.provenance),
         "format": model.format.value,
         "files": [{"name": f.name, "size_bytes": f.size_bytes, "sha256": f.sha256} for f in model.files],
         "variant": model.variant,

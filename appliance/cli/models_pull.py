@@ -73,6 +73,10 @@ def pull_command(
     limit_rate: Annotated[
         str | None, typer.Option(metavar="RATE", help="Most bytes per second: 500k, 20M. Over the settings.")
     ] = None,
+    accept_changed: Annotated[
+        bool,
+        typer.Option("--accept-changed", help="Take a file that the hub replaced since catalogue or box knew it."),
+    ] = False,
     print_files: Annotated[
         bool,
         typer.Option("--print-files", help="Fetch nothing: print addresses, sizes, sha256 and commands to fetch them."),
@@ -97,9 +101,9 @@ def pull_command(
     for note in request.notes:
         stderr().print(escape(note))
     if print_files:
-        _print_sheet(_sheet(asked, request), as_json=as_json)
+        _print_sheet(_sheet(asked, request, accept_changed=accept_changed), as_json=as_json)
         return
-    _pull(settings, catalogue, request, asked, hubs, name, as_json=as_json)
+    _pull(settings, catalogue, request, asked, hubs, name, as_json=as_json, accept_changed=accept_changed)
 
 
 def parse_rate(text: str) -> int:
@@ -175,11 +179,12 @@ def _pull(
     name: str | None,
     *,
     as_json: bool,
+    accept_changed: bool,
 ) -> None:
     from appliance.cli.models import check_chat_template, open_store
     from models.download import PullContext, choose, pull
 
-    choice = choose(asked, request)
+    choice = choose(asked, request, accept_changed=accept_changed)
     store = open_store()
     for warning in choice.warnings:
         stderr().print(f"[yellow]Warning:[/] {escape(warning)}")
@@ -250,7 +255,7 @@ def _print_result(choice: Choice, result: ImportResult, *, is_default: bool, as_
 # --- the sheet -------------------------------------------------------------------------------------------------------
 
 
-def _sheet(hubs: list[Hub], request: Request) -> Sheet:
+def _sheet(hubs: list[Hub], request: Request, *, accept_changed: bool) -> Sheet:
     """What a hub lists; without a way to one, what the catalogue knows."""
     from models.download import choose
     from models.download_errors import HubAnswerUnusable, HubBusy, HubUnreachable
@@ -258,7 +263,7 @@ def _sheet(hubs: list[Hub], request: Request) -> Sheet:
     from models.hubs import DEFAULT_BRANCHES
 
     try:
-        choice = choose(hubs, request)
+        choice = choose(hubs, request, accept_changed=accept_changed)
     except (HubUnreachable, HubBusy, HubAnswerUnusable) as error:
         sheet = known_sheet(request, {one.access.name: one for one in hubs}, DEFAULT_BRANCHES)
         if sheet is None:

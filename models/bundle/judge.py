@@ -43,24 +43,29 @@ class Judgement:
 
 
 def judge(
-    manifest: BundleManifest, snapshot: HardwareSnapshot, *, usable_vendors: Collection[Vendor] | None = None
+    manifest: BundleManifest,
+    snapshot: HardwareSnapshot,
+    *,
+    usable_vendors: Collection[Vendor] | None = None,
+    allow_cpu: bool = False,
 ) -> Judgement:
     """Whether the model runs on the machine of ``snapshot``: on its cards, or on the processor of one without cards.
 
-    ``usable_vendors`` are those the installed llama.cpp was built for (``None``: all).
+    ``usable_vendors`` are those the installed llama.cpp was built for (``None``: all). ``allow_cpu``: the processor
+    will do on a machine with cards too.
     """
     if manifest.model.format is ModelFormat.GGUF:
-        return _judge_gguf(manifest, snapshot, usable_vendors)
+        return _judge_gguf(manifest, snapshot, usable_vendors, allow_cpu=allow_cpu or not snapshot.devices)
     return _judge_parallel(manifest, snapshot)
 
 
 def _judge_gguf(
-    manifest: BundleManifest, snapshot: HardwareSnapshot, usable_vendors: Collection[Vendor] | None
+    manifest: BundleManifest, snapshot: HardwareSnapshot, usable_vendors: Collection[Vendor] | None, *, allow_cpu: bool
 ) -> Judgement:
     engine = EngineName.LLAMA_CPP
     try:
         header = header_of(manifest)
-        plan = fit_installed(header, snapshot, allow_cpu=not snapshot.devices, usable_vendors=usable_vendors)
+        plan = fit_installed(header, snapshot, allow_cpu=allow_cpu, usable_vendors=usable_vendors)
     except TooLarge as error:
         needed, available = int(str(error.details["needed_bytes"])), int(str(error.details["available_bytes"]))
         where = error.details["device"]

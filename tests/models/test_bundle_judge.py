@@ -130,7 +130,9 @@ def test_never_silently_on_the_processor(tmp_path: Path, small: BundleManifest) 
     crowded = replace(machines.RTX_4090.devices[0], memory_free_bytes=4 * machines.GIB)
     verdict = judge(manifest, replace(machines.RTX_4090, devices=(crowded,)))
     assert verdict.fits is False
-    assert judge(manifest, machines.T4, usable_vendors=[Vendor.ASCEND]).fits is True  # llama.cpp without CUDA: the CPU
+    other = [Vendor.ASCEND]  # llama.cpp without CUDA: only the processor is left
+    assert judge(manifest, machines.T4, usable_vendors=other).fits is False
+    assert judge(manifest, machines.T4, usable_vendors=other, allow_cpu=True).fits is True
 
 
 def test_unknown_memory_is_not_guessed(small: BundleManifest) -> None:

@@ -17,6 +17,7 @@ from models.download import PullContext, choose
 from models.download_errors import (
     CatalogueHashConflict,
     HashMismatch,
+    HubFileReplaced,
     HubRefused,
     HubUnreachable,
     NotPublished,
@@ -38,6 +39,7 @@ from tests.models.download_parts import (
     choice_of,
     clean_environment,
     hub_at,
+    model_bytes,
     pull_from,
 )
 from tests.models.store_samples import write_hub_folder, write_set
@@ -177,10 +179,17 @@ def test_what_is_no_model_leaves_nothing(fake: FakeHub, store: ModelStore) -> No
 # --- the catalogue ---------------------------------------------------------------------------------------------------
 
 
-def test_other_bytes_than_the_catalogues_are_a_warning(fake: FakeHub, catalogue: Catalogue) -> None:
+def test_other_bytes_than_the_catalogues_are_refused_until_accepted(fake: FakeHub, catalogue: Catalogue) -> None:
     entry = catalogue.variants[-1].files[0]
     fake.add(entry.repository, {entry.path: b"GGUF" + bytes(200_000)})
-    choice = choice_of(hub_at(fake), f"{catalogue.variants[-1].id}:{entry.quantization}")
+    target = f"{catalogue.variants[-1].id}:{entry.quantization}"
+    with pytest.raises(HubFileReplaced, match="in the catalogue") as refused:
+        choice_of(hub_at(fake), target)
+    assert "--accept-changed" in refused.value.hint
+    named = choice_of(hub_at(fake), f"{entry.repository}@{COMMIT}:{entry.path}")
+    assert (named.warnings, named.is_free) == ((), True)
+    request = make_request(catalogue, target, ModelFormat.GGUF, None, lambda: NO_PLANS)
+    choice = choose([hub_at(fake)], request, accept_changed=True)
     assert len(choice.warnings) == 1
     assert "was uploaded anew since the catalogue's entry" in choice.warnings[0]
     assert entry.sha256[:16] in choice.warnings[0]
@@ -205,6 +214,25 @@ def test_other_bytes_at_the_catalogues_revision_are_refused(fake: FakeHub, catal
     with pytest.raises(CatalogueHashConflict):
         choose([hub_at(fake)], request)
     assert fake.at("hub")[0].path.endswith(f"/revision/{COMMIT}")
+
+
+def test_a_file_that_was_replaced_since_the_last_pull_is_refused(
+    fake: FakeHub, store: ModelStore, tmp_path: Path
+) -> None:
+    fake.add("acme/R1", {"R1-Q8_0.gguf": model_bytes(tmp_path, seed=1)}, lfs_from=100)
+    first = pull_from(store, hub_at(fake), "acme/R1")
+    assert pull_from(store, hub_at(fake), "acme/R1").is_new is False
+    later = "c" * 40
+    fake.add("acme/R1", {"R1-Q8_0.gguf": model_bytes(tmp_path, seed=2)}, lfs_from=100, commit=later)
+    before = fake.sent_bytes
+    with pytest.raises(HubFileReplaced, match=f"pulled at revision {COMMIT[:12]}"):
+        pull_from(store, hub_at(fake), "acme/R1")
+    assert fake.sent_bytes == before
+    assert [model.id for model in store.list().models] == [first.model.id]
+    second = pull_from(store, hub_at(fake), f"acme/R1@{later}")
+    assert second.is_new
+    assert second.model.provenance is not None
+    assert second.model.provenance.revision == later
 
 
 # --- hubs one after the other ----------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ SAMPLES: list[errors.DownloadError] = [
     errors.HashMismatch("a.gguf", "a" * 64, "b" * 64),
     errors.HashMismatch("a.gguf", "a" * 64, "b" * 64, [1, 2]),
     errors.CatalogueHashConflict("a.gguf", "c" * 40, "a" * 64, "b" * 64),
+    errors.HubFileReplaced("a.gguf", "acme/R1", "c" * 40, "a" * 64, "b" * 64, where="in the catalogue"),
     errors.CertificatesUnusable("/etc/r1box/ca.pem", "it holds no certificates"),
     errors.TokenFileUnsafe("/etc/r1box/token", "others may read it (mode 0644)"),
 ]

@@ -113,6 +113,18 @@ def test_list_shows_sizes_and_what_the_disk_has(store: ModelStore, tmp_path: Pat
     assert usage["unfinished"][0]["is_running"] is False
 
 
+def test_show_tells_where_it_came_from(store: ModelStore, tmp_path: Path) -> None:
+    run("import", str(write_small(tmp_path / "Alpha.gguf")))
+    shown = run("show", "alpha-q8_0").stdout
+    assert store.get("alpha-q8_0").sha256 in shown.replace("\n", "").replace(" ", "")
+    assert "Alpha.gguf" in shown
+    assert "Revision" not in shown
+    model = as_json("show", "alpha-q8_0")["model"]
+    assert model["provenance"]["kind"] == "file"
+    assert model["provenance"]["revision"] is None
+    assert fails("show", "nothing").code == "model_not_found"
+
+
 def test_verify_one_and_all(store: ModelStore, tmp_path: Path) -> None:
     assert "No models" in run("verify").stdout
     for name in ("Alpha", "Beta"):

@@ -14,11 +14,12 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 from appliance.cli import models_pull
+from appliance.cli.models import app as models_app
 from appliance.cli.models_pull import parse_rate, register, transfer_report
 from appliance.settings import load_settings
 from models.catalogue import load_catalogue
 from models.download import Silence
-from models.download_errors import HubUnreachable, NotPublished
+from models.download_errors import HubFileReplaced, HubUnreachable, NotPublished
 from models.model_store import ModelStore
 from models.planner import plan
 from tests.fakes.hub import COMMIT, FakeHub
@@ -60,6 +61,21 @@ def test_pull_and_what_it_says(fake: FakeHub) -> None:
     assert f"Getting Tiny-R1-Q8_0.gguf (3.3 MiB) of acme/Tiny-R1-GGUF at {COMMIT[:12]} from 127.0.0.1" in result.stderr
     assert store().default_id() == "tiny-r1-q8_0"
     assert "Already there: tiny-r1-q8_0" in run("acme/Tiny-R1-GGUF:Q8_0").stdout
+
+
+def test_a_file_that_the_hub_replaced(fake: FakeHub) -> None:
+    """Refused with both ways on; taken when accepted; the commit is shown afterwards."""
+    run("acme/Tiny-R1-GGUF:Q8_0")
+    other = {"Tiny-R1-Q8_0.gguf": (TINY / "Tiny-R1-Q4_K_M.gguf").read_bytes()}
+    fake.add("acme/Tiny-R1-GGUF", other, commit="c" * 40)
+    refused = run("acme/Tiny-R1-GGUF:Q8_0").exception
+    assert isinstance(refused, HubFileReplaced)
+    assert f"acme/Tiny-R1-GGUF@COMMIT:{Q8.name}" in refused.hint
+    assert run("acme/Tiny-R1-GGUF:Q8_0", "--accept-changed").exit_code == 0
+    assert len(store().list().models) == 2
+    shown = CliRunner().invoke(models_app, ["show", "tiny-r1-q8_0"]).stdout
+    assert COMMIT in shown
+    assert "huggingface" in shown
 
 
 def test_a_second_model_is_served_by_name(fake: FakeHub) -> None:
