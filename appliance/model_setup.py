@@ -103,6 +103,7 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
         tensor_split=plan.tensor_split,
         environment=visible_devices(plan, snapshot.devices),
         backend_dirs=() if settings.backends_dir is None else (settings.backends_dir,),
+        speculates=settings.speculation,
         visible_tokens=tuple(sorted(t for t in control_tokens if any(word in t for word in _VISIBLE_WORDS))),
         experts_on_host=plan.experts_on_host,
         tier_memory_bytes=_chat_memory_bytes(plan, snapshot, settings),

@@ -100,6 +100,10 @@ class Settings(BaseSettings):
     threads: int | None = Field(
         default=None, ge=1, le=1024, description="CPU threads of the engine. Without it: the machine's cores."
     )
+    speculation: bool = Field(
+        default=True,
+        description="Guess tokens ahead and check them together, where that is quicker. Answers stay the same.",
+    )
     offload: bool = Field(
         default=False,
         description="Allow a part of the model in the host's memory when the cards are too small for all of it "

@@ -27,6 +27,10 @@ def serve(
     seats: Annotated[int | None, typer.Option(help="Chats answered at the same time. Default: what fits.")] = None,
     context: Context = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine. Default: the cores.")] = None,
+    speculation: Annotated[
+        bool | None,
+        typer.Option("--speculation/--no-speculation", help="Guess tokens ahead where that is quicker. Default: on."),
+    ] = None,
     offload: Annotated[
         bool | None,
         typer.Option("--offload", help="Allow a part of the model in the host's memory: it fits, but is slow."),
@@ -68,6 +72,7 @@ def serve(
             "seats": seats,
             "context_tokens": context,
             "threads": threads,
+            "speculation": speculation,
             "offload": offload,
             "backends_dir": backends_dir,
             "allow_cpu_fallback": allow_cpu_fallback,

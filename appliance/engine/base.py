@@ -92,7 +92,8 @@ class EngineStats:
     sequence's part of the cache (a request that lost its seat counts again), ``prefix_waits`` requests waited for
     one. ``evictions`` is how often an idle chat was forgotten, ``evicted_tokens`` what that gave back. Of ``cells``
     tokens that the cache holds ``cells_used`` are in use, shared ones once. ``step_counts`` counts steps by how long
-    they took: up to each of ``STEP_BOUNDS_S``, then longer; all of them took ``step_s``.
+    they took: up to each of ``STEP_BOUNDS_S``, then longer; all of them took ``step_s``. ``drafted_tokens`` were
+    guessed ahead and computed, ``accepted_tokens`` of them were what was said.
 
     What is kept of chats outside of the cache: ``tier_hits`` requests took ``tier_hit_tokens`` tokens over from there
     (also counted as ``cached_tokens``), ``tier_restored_bytes`` in all; ``tier_saves`` blocks of ``tier_saved_bytes``
@@ -126,6 +127,8 @@ class EngineStats:
     tier_drops: int = 0
     tier_failures: int = 0
     tier_memory_bytes: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
     pid: int | None = None
     log_tail: tuple[str, ...] = field(default=())
 

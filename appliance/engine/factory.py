@@ -18,7 +18,8 @@ class EngineSpec:
 
     ``tensor_split`` has the layers of each device, in the order in which ``environment`` shows them to the engine.
     ``visible_tokens`` are control tokens that belong in the text (a profile's thinking and tool tags).
-    ``tier_memory_bytes`` of the host's memory may keep idle chats.
+    ``tier_memory_bytes`` of the host's memory may keep idle chats. ``speculates``: tokens are guessed ahead where that
+    pays.
     """
 
     model_path: Path
@@ -35,6 +36,11 @@ class EngineSpec:
     visible_tokens: tuple[str, ...] = ()
     experts_on_host: bool = False
     tier_memory_bytes: int = 0
+    speculates: bool = True
+
+
+DRAFT_TOKENS = 24
+"""Tokens of a sequence that are guessed ahead at most."""
 
 
 def worker_config(spec: EngineSpec) -> WorkerConfig:
@@ -52,6 +58,7 @@ def worker_config(spec: EngineSpec) -> WorkerConfig:
         backend_dirs=tuple(str(folder) for folder in spec.backend_dirs),
         visible_tokens=spec.visible_tokens,
         tensor_split=spec.tensor_split,
+        draft_tokens=DRAFT_TOKENS if spec.speculates else 0,
         experts_on_host=spec.experts_on_host,
         tier_memory_bytes=spec.tier_memory_bytes,
     )

@@ -63,6 +63,8 @@ class ServingCollector(Collector):
             ("generated_tokens", "Tokens generated, thinking included", stats.generated_tokens),
             ("steps", "Batches computed", stats.steps),
             ("preemptions", "Requests that lost their seat for a moment and were computed again", stats.preemptions),
+            ("drafted_tokens", "Tokens that were guessed ahead and computed", stats.drafted_tokens),
+            ("accepted_draft_tokens", "Of these, tokens that turned out right", stats.accepted_tokens),
             ("decode_seconds", "Time inside the model", stats.decode_s),
             ("busy_seconds", "Time with work to do", stats.busy_s),
         )

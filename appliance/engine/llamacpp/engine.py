@@ -264,6 +264,8 @@ class LlamaCppEngine:
             tier_drops=counters.tier_drops,
             tier_failures=counters.tier_failures,
             tier_memory_bytes=counters.tier_memory_bytes,
+            drafted_tokens=counters.drafted_tokens,
+            accepted_tokens=counters.accepted_tokens,
             pid=self._process.pid if self._process else None,
             log_tail=self._process.log_tail() if self._process else (),
         )

@@ -25,6 +25,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     ended requests left, in cells that no running one needs. ``gpu_layers`` -1 puts all layers on the cards, 0 none.
     ``backend_dirs`` are folders with loadable ggml backends (CPU variants, CUDA, CANN).
     ``extra_buffers`` False keeps weights as they are in the file: no repacking, no AMX.
+    ``draft_tokens`` of a sequence are guessed ahead at most, 0 for none.
     ``visible_tokens`` are control tokens that the text shows nevertheless, such as ``</think>`` where a converter
     marked it as control. ``tensor_split`` has the number of layers of each device.
     ``experts_on_host`` keeps the routed experts of a mixture in the host's memory and has the processor compute them.
@@ -48,6 +49,7 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     backend_dirs: tuple[str, ...] = ()
     visible_tokens: tuple[str, ...] = ()
     tensor_split: tuple[int, ...] = ()
+    draft_tokens: int = 24
     experts_on_host: bool = False
     tier_memory_bytes: int = 0
 
@@ -224,6 +226,8 @@ class Counters(msgspec.Struct, frozen=True, array_like=True):
     tier_drops: int = 0
     tier_failures: int = 0
     tier_memory_bytes: int = 0
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):

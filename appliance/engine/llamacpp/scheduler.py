@@ -11,26 +11,32 @@ One step, in this order:
 3. Every decoding sequence gets its one token, or those that were written for it: nobody who is being answered is
    left out of a step.
 4. Prompts get what the time of a step leaves (``pace``): half of it the one that came first, half the one that is
-   done soonest, interactive ones before batch.
+   done soonest, interactive ones before batch (``prompt_shares``).
 5. Sequences take over what is kept of their prompts outside of the cache, and what ended ones left is saved there, a
    little in each step (``tiering``).
 6. What slots without a sequence hold is given back, the oldest first, until there are cells for the step's tokens.
    There are always enough: each seat's whole context fits beside the others.
+7. Where no prompt is computed, guesses of what decoding sequences say next come along if that pays (``speculation``),
+   into cells that are free.
 
 ``update`` then takes what came out: new tokens, endings, and the ways in which ``llama_decode`` can fail.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from appliance.engine.llamacpp.fair_queue import FairQueue
+from appliance.engine.llamacpp.integrity import check
 from appliance.engine.llamacpp.pace import Pace
 from appliance.engine.llamacpp.prefix_cache import common_prefix
+from appliance.engine.llamacpp.prompt_shares import share_out
 from appliance.engine.llamacpp.sequence import Finish, Phase, Sequence
-from appliance.engine.llamacpp.slots import SlotTable
+from appliance.engine.llamacpp.slots import Slot, SlotTable
+from appliance.engine.llamacpp.speculation import Speculation
 from appliance.engine.llamacpp.step import (
     DecodeStatus,
+    Measured,
     Rejected,
     SequenceEvent,
     SlotCopy,
@@ -54,7 +60,8 @@ class SchedulerLimits:
     """``seats`` sequences run together, each may hold ``seat_context`` tokens; ``slots``, at least as many, keep them.
 
     One llama_decode takes at most ``step`` tokens, and of these at most ``chunk_beside_decode`` of prompts while other
-    sequences decode, until measured steps tell how many.
+    sequences decode, until measured steps tell how many. At most ``outputs`` tokens of a step have logits; ``draft`` is
+    how many tokens of a sequence are guessed at most, 0 for none.
     """
 
     seats: int
@@ -62,6 +69,12 @@ class SchedulerLimits:
     seat_context: int
     step: int
     chunk_beside_decode: int
+    outputs: int = 0
+    draft: int = 0
+
+
+NO_ROOM_PAUSE_STEPS = 100
+"""For so many steps nothing is guessed after llama.cpp found no room for a step with guesses."""
 
 
 class Scheduler:
@@ -72,6 +85,7 @@ class Scheduler:
         self.slots = SlotTable(limits.slots, limits.seats * limits.seat_context, shares=shares)
         self.pace = Pace(limits.chunk_beside_decode, limits.step)
         self.tiers = Tiering(tiers or TierLimits(), self.slots, self.pace, limits.seat_context)
+        self.speculation = Speculation(limits.draft)
         self.preemptions = 0
         self.prefix_waits = 0
         self._waiting = FairQueue()
@@ -82,6 +96,7 @@ class Scheduler:
         self._turns = 0
         self._step_limit = limits.step
         self._plan: StepPlan | None = None
+        self._guess_pause = 0
 
     # -- requests ---------------------------------------------------------------------------------------------------
 
@@ -156,9 +171,14 @@ class Scheduler:
             written = min(sequence.pending - 1, spare)
             spare -= written
             work.append(self._entry(sequence, 1 + written))
-        work += self._prompts(self.pace.prompt_tokens(rows), spare)
+        paced = self.pace.prompt_tokens(rows)
+        counts = share_out(self._running.values(), spare if paced is None else min(paced, spare), spare)
+        work += [self._entry(self._running[name], count) for name, count in counts.items()]
         restores = self.tiers.plan_restores(self._running.values(), beside_decode=rows > 0)
-        self.slots.make_room(sum(len(entry.tokens) for entry in work) + sum(restore.cells for restore in restores))
+        restored = sum(restore.cells for restore in restores)
+        self.slots.make_room(sum(len(entry.tokens) for entry in work) + restored)
+        if rows == len(work) == sum(len(entry.tokens) for entry in work):
+            work = self._with_guesses(work, self.slots.free_cells - restored)
         ended, self._ended = self._ended, []
         self._plan = StepPlan(
             saves=self.tiers.plan_saves(beside_decode=rows > 0),
@@ -180,7 +200,9 @@ class Scheduler:
             case DecodeStatus.DONE:
                 self._step_limit = self.limits.step
                 if result.duration_s is not None:
-                    self.pace.learn(plan.decode_rows, plan.token_count - plan.decode_rows, result.duration_s)
+                    drafted = plan.draft_count
+                    prompt_tokens = plan.token_count - plan.decode_rows - drafted
+                    self.learn(Measured(plan.decode_rows, prompt_tokens, result.duration_s, drafted))
                 return self._advance(plan, result)
             case DecodeStatus.NO_KV_SLOT:
                 self._make_room(plan)
@@ -191,6 +213,22 @@ class Scheduler:
             case _:
                 message = result.message or "the step failed in the engine"
                 return [self._fail(self._running[entry.request_id], message) for entry in plan.work]
+
+    def begin_with(self, measured: list[Measured]) -> None:
+        """Take what the warm-up measured, of which the steps of one sequence ascend in their guesses."""
+        for one in measured:
+            if not one.draft_tokens:
+                self.learn(one)
+        curve = [(1 + one.draft_tokens, one.duration_s) for one in measured if one.decode_rows]
+        self.speculation.costs.set_curve(curve)
+
+    def learn(self, measured: Measured) -> None:
+        """Take how long a step took."""
+        if not measured.draft_tokens:
+            self.pace.learn(measured.decode_rows, measured.prompt_tokens, measured.duration_s)
+        if not measured.prompt_tokens:
+            rows = measured.decode_rows + measured.draft_tokens
+            self.speculation.costs.learn(measured.decode_rows, rows, measured.duration_s)
 
     # -- seats and prefixes -----------------------------------------------------------------------------------------
 
@@ -252,54 +290,6 @@ class Scheduler:
             if shared >= (needed if other.blocks else max(needed, kept)) and shared > other.computed:
                 sequence.leader, sequence.shared, needed = other.request_id, shared, shared + 1
 
-    # -- prompts ----------------------------------------------------------------------------------------------------
-
-    def _prompts(self, paced: int | None, limit: int) -> list[SlotTokens]:
-        """Share ``paced`` prompt tokens out, ``limit`` at most.
-
-        What a prompt has left after its share goes along when it is no more than half of the share: a small rest
-        costs nearly as much in a step of its own as a whole chunk does.
-        """
-        budget = limit if paced is None else min(paced, limit)
-        followers = self._followers()
-        prompts = [s for s in self._running.values() if not (s.decoding or s.leader or s.blocks)]
-        if not prompts or budget <= 0:
-            return []
-
-        def priority(sequence: Sequence) -> int:
-            return min([sequence.priority, *(one.priority for one in followers.get(sequence.request_id, ()))])
-
-        def soonest(sequence: Sequence) -> tuple[int, float, int]:
-            served = 1 + len(followers.get(sequence.request_id, ()))
-            return priority(sequence), sequence.pending / served, sequence.turn
-
-        first = min(prompts, key=lambda sequence: (priority(sequence), sequence.turn))
-        counts = {first.request_id: min(first.pending, (budget + 1) // 2)}
-        budget -= counts[first.request_id]
-        for sequence in sorted(prompts, key=soonest):
-            given = counts.get(sequence.request_id, 0)
-            more = min(sequence.pending - given, budget)
-            if more > 0:
-                counts[sequence.request_id] = given + more
-                budget -= more
-        limit -= sum(counts.values())
-        for name, count in counts.items():
-            rest = self._running[name].pending - count
-            if 0 < rest <= min(count // 2, limit):
-                counts[name] = count + rest
-                limit -= rest
-        return [self._entry(self._running[name], count) for name, count in counts.items()]
-
-    def _followers(self) -> dict[str, list[Sequence]]:
-        """Who waits, directly or through others, for a prefix that each sequence computes."""
-        followers: dict[str, list[Sequence]] = {}
-        for sequence in self._running.values():
-            leader = self._running.get(sequence.leader or "")
-            while leader is not None:
-                followers.setdefault(leader.request_id, []).append(sequence)
-                leader = self._running.get(leader.leader or "")
-        return followers
-
     def _entry(self, sequence: Sequence, count: int) -> SlotTokens:
         assert sequence.slot is not None
         tokens = sequence.tokens[sequence.computed : sequence.computed + count]
@@ -311,6 +301,20 @@ class Scheduler:
             sample=sequence.computed + count == len(sequence.tokens),
             sampling=sequence.sampling,
         )
+
+    def _with_guesses(self, work: list[SlotTokens], free_cells: int) -> list[SlotTokens]:
+        """The entries of decoding sequences, with guesses of what they say next."""
+        if not self.slots.shares or self._guess_pause > 0:
+            self._guess_pause -= self._guess_pause > 0
+            return work
+        decoding = [self._running[entry.request_id] for entry in work]
+        # The last token of an answer is never computed, so a guess in its place is of no use.
+        rooms = [
+            min(one.max_tokens - one.generated, self.limits.seat_context - len(one.tokens)) - 1 for one in decoding
+        ]
+        limit = min(self.limits.outputs, self._step_limit, free_cells) - len(work)
+        guesses = self.speculation.guesses(decoding, rooms, max(0, limit))
+        return [replace(entry, draft=guess) for entry, guess in zip(work, guesses, strict=True)]
 
     # -- results ----------------------------------------------------------------------------------------------------
 
@@ -324,11 +328,28 @@ class Scheduler:
         sampled = iter(result.sampled)
         for entry in plan.work:
             sequence = self._running[entry.request_id]
-            self.slots.append(self.slots.slots[entry.slot], entry.tokens)
+            slot = self.slots.slots[entry.slot]
+            self.slots.append(slot, entry.tokens)
             sequence.computed += len(entry.tokens)
             if entry.sample:
-                token, ends = next(sampled)
-                events.extend(self._take_token(sequence, token, ends=ends))
+                held = len(slot.tokens)
+                events.extend(self._take_run(sequence, slot, next(sampled)))
+                if len(slot.tokens) - held < len(entry.draft):
+                    self.slots.drop_rest(slot)
+                self.speculation.took(len(entry.draft), len(slot.tokens) - held)
+        return events
+
+    def _take_run(self, sequence: Sequence, slot: Slot, run: list[tuple[int, bool]]) -> list[SequenceEvent]:
+        """The tokens of a step that guessed: all but the last are computed. What follows an ending is lost, and so is
+        what follows the end of a thought that is written in place of a token."""
+        events: list[SequenceEvent] = []
+        for index, (token, ends) in enumerate(run):
+            events.extend(self._take_token(sequence, token, ends=ends))
+            if sequence.phase is Phase.FINISHED or sequence.forced:
+                break
+            if index < len(run) - 1:
+                self.slots.append(slot, [token])
+                sequence.computed += 1
         return events
 
     def _take_token(self, sequence: Sequence, token: int, *, ends: bool) -> list[SequenceEvent]:
@@ -368,6 +389,7 @@ class Scheduler:
         self._waiting.charge(sequence, sequence.generated)
         sequence.phase = Phase.FINISHED
         self._ended.append(sequence.request_id)
+        self.speculation.forget(sequence.request_id)
         return SequenceEvent(
             sequence.request_id,
             finish=finish,
@@ -386,8 +408,11 @@ class Scheduler:
         return self._finish(sequence, Finish.ERROR, message)
 
     def _make_room(self, plan: StepPlan) -> None:
-        """No room in the KV cache, which is as before the step: give back what nobody uses, then try a smaller step,
-        then preempt the newest."""
+        """No room in the KV cache, which is as before the step: guess no more for a while, give back what nobody uses,
+        then try a smaller step, then preempt the newest."""
+        if plan.draft_count:
+            self._guess_pause = NO_ROOM_PAUSE_STEPS
+            return
         if self.slots.evict_one():
             return
         smallest = max(1, plan.decode_rows)
@@ -424,27 +449,5 @@ class Scheduler:
 
     def check_integrity(self) -> None:
         """Raise AssertionError when slots, cells and sequences disagree. For tests, and for a worker that is idle."""
-        self.slots.check_integrity()
+        check(self.limits.seats, self.limits.seat_context, self.slots, self._running, self._waiting)
         self.tiers.check_integrity(self._running.values())
-        owners = {slot.owner: slot for slot in self.slots.slots if slot.owner is not None}
-        assert set(owners) == set(self._running), "slots and running sequences disagree"
-        assert len(self._running) <= self.limits.seats, "more sequences run than there are seats"
-        for request_id, sequence in self._running.items():
-            slot = owners[request_id]
-            assert sequence.slot == slot.index, "a sequence and its slot disagree"
-            assert sequence.phase is Phase.RUNNING, "a sequence with a slot is not running"
-            assert slot.tokens == sequence.tokens[: sequence.computed], "a slot does not hold its sequence's tokens"
-            assert sequence.pending > 0, "a running sequence has nothing to compute"
-            assert sequence.forced <= sequence.generated, "more was written for a sequence than it has"
-            assert sequence.generated < sequence.max_tokens, "a sequence has all its tokens and goes on"
-            assert len(sequence.tokens) < self.limits.seat_context, "a running sequence fills its seat"
-            leader = self._running.get(sequence.leader or "")
-            assert leader is None or leader.turn < sequence.turn, "a sequence waits for a later one"
-        for waiting in self._waiting:
-            assert waiting.phase is Phase.WAITING, "a queued sequence is not waiting"
-            assert waiting.slot is None, "a queued sequence has a slot"
-        for slot in self.slots.slots:
-            assert len(slot.tokens) <= self.limits.seat_context, "a slot holds more than a seat"
-        promised = sum(self.limits.seat_context - len(slot.tokens) for slot in owners.values())
-        used = self.slots.tree.cells_of({slot.index for slot in owners.values()})
-        assert self.slots.cells - used >= promised, "an admitted sequence could not get its whole seat"

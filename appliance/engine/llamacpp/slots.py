@@ -146,6 +146,10 @@ class SlotTable:
         self.tree.append(slot.index, tokens)
         self.touch(slot)
 
+    def drop_rest(self, slot: Slot) -> None:
+        """The step computed more in the slot than was appended: before the next one the rest goes."""
+        self._memory.append(SlotTrim(slot.index, len(slot.tokens)))
+
     def release(self, slot: Slot) -> None:
         """Take the slot from its owner; it keeps its tokens."""
         slot.owner = None

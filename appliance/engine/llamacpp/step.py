@@ -67,7 +67,12 @@ class SlotRestore:
 @dataclass(frozen=True, slots=True)
 class SlotTokens:
     """``tokens`` are computed in ``slot`` at positions ``position``...; with ``sample`` the last one gives the next
-    token, drawn with ``sampling`` by the sampler of ``request_id``."""
+    token, drawn with ``sampling`` by the sampler of ``request_id``.
+
+    ``draft`` are guesses of what is drawn, computed behind ``tokens``; only with ``sample``. While the token that is
+    drawn is the guessed one, the guess's own logits give the next. What is computed behind the last such token is
+    wrong: the next plan trims the slot.
+    """
 
     request_id: str
     slot: int
@@ -75,6 +80,12 @@ class SlotTokens:
     tokens: list[int]
     sample: bool
     sampling: object
+    draft: list[int] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        """Tokens that are computed."""
+        return len(self.tokens) + len(self.draft)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +103,13 @@ class StepPlan:
 
     @property
     def token_count(self) -> int:
-        """Tokens of this step, at most the step budget."""
-        return sum(len(entry.tokens) for entry in self.work)
+        """Tokens of this step, guesses too, at most the step budget."""
+        return sum(entry.count for entry in self.work)
+
+    @property
+    def draft_count(self) -> int:
+        """Guessed tokens of this step."""
+        return sum(len(entry.draft) for entry in self.work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,16 +123,17 @@ class TokenChance:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """``sampled`` has (token, ends_generation) per entry of the plan's work that samples, in order; ``decode_s`` is the
-    time inside ``llama_decode``, ``duration_s`` that of the whole step as its worker measured it, None when nobody
-    did. ``chances`` are of the sampled tokens of each request that asked for log probabilities, in order. A request in
-    ``problems`` could not be sampled, for this reason, and has a token that ends it.
+    """``sampled`` has a run of (token, ends_generation) per entry of the plan's work that samples, in order: all but
+    the last token of a run are the first ones of the entry's draft, and none of these ends the generation. ``decode_s``
+    is the time inside ``llama_decode``, ``duration_s`` that of the whole step as its worker measured it, None when
+    nobody did. ``chances`` are of the sampled tokens of each request that asked for log probabilities, in order. A
+    request in ``problems`` could not be sampled, for this reason, and has a token that ends it.
 
     Whatever ``status`` says of the rest: ``saved`` has the bytes of each of the plan's saves, 0 for one that failed,
     and ``restored`` whether each of its restores is done; these took ``save_s`` and ``restore_s``."""
 
     status: DecodeStatus
-    sampled: list[tuple[int, bool]] = field(default_factory=list)
+    sampled: list[list[tuple[int, bool]]] = field(default_factory=list)
     message: str = ""
     decode_s: float = 0.0
     duration_s: float | None = None
@@ -126,6 +143,17 @@ class StepResult:
     restored: list[bool] = field(default_factory=list)
     save_s: float = 0.0
     restore_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """How long a step took: ``decode_rows`` sequences that decode, with ``draft_tokens`` guessed tokens in all, and
+    ``prompt_tokens`` tokens of prompts."""
+
+    decode_rows: int
+    prompt_tokens: int
+    duration_s: float
+    draft_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

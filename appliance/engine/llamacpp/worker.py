@@ -78,6 +78,9 @@ class StepRunner(Vocabulary, Protocol):
     @property
     def blocks(self) -> dict[bytes, Any]: ...
 
+    @property
+    def outputs(self) -> int: ...
+
     def run(self, plan: StepPlan) -> StepResult: ...
 
     def piece(self, token: int) -> bytes: ...
@@ -117,6 +120,8 @@ class Worker:
             seat_context=config.seat_context,
             step=config.batch_tokens,
             chunk_beside_decode=config.chunk_beside_decode,
+            outputs=runner.outputs,
+            draft=config.draft_tokens,
         )
         tiers = TierLimits(
             memory_bytes=config.tier_memory_bytes,
@@ -198,6 +203,8 @@ class Worker:
             tier_drops=tiers.index.counts.drops,
             tier_failures=tiers.failures,
             tier_memory_bytes=tiers.index.memory_bytes,
+            drafted_tokens=self.scheduler.speculation.drafted,
+            accepted_tokens=self.scheduler.speculation.accepted,
         )
 
     def _take_messages(self, outputs: list[wire.Output]) -> bool:
@@ -240,7 +247,7 @@ class Worker:
         return []
 
     def _outputs(self, events: list[SequenceEvent], result: StepResult | None = None) -> list[wire.Output]:
-        """Turn the scheduler's events into text."""
+        """Turn the scheduler's events into text: one output for all tokens that a sequence got in a step."""
         outputs: list[wire.Output] = []
         for event in events:
             if event.token is not None:
@@ -250,7 +257,11 @@ class Worker:
                 if event.request_id in self._with_logprobs:
                     chances = [] if result is None else result.chances.get(event.request_id, [])
                     logprobs = (self._logprob(event.token, chances),)
-                outputs.append(wire.Output(event.request_id, text, 1, logprobs=logprobs))
+                count = 1
+                if outputs and outputs[-1].request_id == event.request_id:
+                    before = outputs.pop()
+                    text, count, logprobs = before.text + text, before.count + 1, (*before.logprobs, *logprobs)
+                outputs.append(wire.Output(event.request_id, text, count, logprobs=logprobs))
             if event.finish is not None:
                 self._prompt_tokens += event.prompt_tokens
                 self._cached_tokens += event.cached_tokens
@@ -321,8 +332,7 @@ def serve(connection: socket.socket) -> int:
         return EXIT_LOAD_FAILED
     try:
         worker = Worker(load.config, runner, channel)
-        for rows, prompt_tokens, duration_s in measured:
-            worker.scheduler.pace.learn(rows, prompt_tokens, duration_s)
+        worker.scheduler.begin_with(measured)
         channel.send(runner.ready())
         reader = threading.Thread(target=read_messages, args=(channel, runner, worker.inbox), daemon=True)
         reader.start()

@@ -33,18 +33,21 @@ class Batch:
         )
 
     def fill(self, plan: StepPlan) -> list[int]:
-        """Write the plan's work into the arrays; the result is where each sampling entry's logits will be."""
+        """Write the plan's work into the arrays; the result is where each sampling entry's logits begin: those of its
+        last token, then those of its draft."""
         outputs: list[int] = []
         start = 0
         for entry in plan.work:
-            end = start + len(entry.tokens)
-            self._token[start:end] = entry.tokens
-            self._position[start:end] = np.arange(entry.position, entry.position + len(entry.tokens))
+            end = start + entry.count
+            self._token[start : start + len(entry.tokens)] = entry.tokens
+            self._token[end - len(entry.draft) : end] = entry.draft
+            self._position[start:end] = np.arange(entry.position, entry.position + entry.count)
             self._slot[start:end] = entry.slot
             self._logits[start:end] = 0
             if entry.sample:
-                self._logits[end - 1] = 1
-                outputs.append(end - 1)
+                first = end - len(entry.draft) - 1
+                self._logits[first:end] = 1
+                outputs.append(first)
             start = end
         self.value.n_tokens = start
         return outputs

@@ -25,6 +25,7 @@ from appliance.engine.llamacpp.runner.structure import StructureCompiler
 from appliance.engine.llamacpp.sampler import Draw, SamplingFailed
 from appliance.engine.llamacpp.step import (
     DecodeStatus,
+    Measured,
     SlotCopy,
     SlotSave,
     SlotTokens,
@@ -40,6 +41,13 @@ _KV_TYPES = {"f16": 1, "q8_0": 8, "q4_0": 2}
 
 _CONTROL_ATTRIBUTE = 1 << 3
 """LLAMA_TOKEN_ATTR_CONTROL (llama.h)."""
+
+
+_WARM_UP_ROWS = (2, 4, 8, 16, 32)
+"""Tokens of one sequence whose step is measured in the warm-up, to know what guesses cost."""
+
+_LONG_WARM_UP_S = 1.0
+"""After a step that long no larger one is measured."""
 
 
 class Runner:
@@ -111,9 +119,9 @@ class Runner:
         parameters.n_ubatch = min(config.ubatch_tokens, config.batch_tokens)
         # One more than the slots: a sequence through which parts of slots are saved and restored.
         parameters.n_seq_max = self.slots + 1
-        # One row of logits per sequence is all that is ever asked for; llama.cpp would otherwise reserve n_batch rows,
-        # which for R1's vocabulary is most of the compute buffer. It wants no fewer rows than there are slots.
-        parameters.n_outputs_max = self.slots + 1
+        # llama.cpp would otherwise reserve n_batch rows of logits, which for R1's vocabulary is most of the compute
+        # buffer.
+        parameters.n_outputs_max = self.outputs
         parameters.n_threads = config.threads
         parameters.n_threads_batch = config.threads
         parameters.type_k = parameters.type_v = _KV_TYPES[config.kv_type]
@@ -164,32 +172,49 @@ class Runner:
             self._config.seats, min(self._config.seats + more, int(llama_cpp.llama_max_parallel_sequences()) - 1)
         )
 
-    def warm_up(self) -> list[tuple[int, int, float]]:
-        """Compute a prompt and a token; how long each took, as ``Pace.learn`` takes it. Raises LoadError.
+    @property
+    def outputs(self) -> int:
+        """Tokens of a step that may have logits: one for each sequence that can run, so that those which do not are
+        room for guesses. llama.cpp wants no fewer than its sequences, which are one more than the slots."""
+        return self.slots + 1
+
+    def warm_up(self) -> list[Measured]:
+        """Compute a prompt, a token, and tokens with guesses behind them; how long each took. Raises LoadError.
 
         Weights are paged in and kernels chosen now, not under the first user; and where the build's kernels crash on
         this processor (seen: AMX code built by gcc before 12.4, llama.cpp #20824) the worker dies during its start,
         which the daemon answers with a start without them.
         """
         prompt = [token % self.vocabulary_size for token in range(1, 65)][: self._config.seat_context - 2]
-        measured: list[tuple[int, int, float]] = []
-        # Twice: the first time is that of paging in, the second is measured.
-        for _ in range(2):
-            measured = []
-            llama_cpp.llama_memory_clear(self._memory, True)
-            for tokens, position, decoding in ((prompt, 0, False), (prompt[:1], len(prompt), True)):
-                greedy = Sampling(seed=0, temperature=0.0)
-                entry = SlotTokens("warm-up", 0, position, tokens, sample=True, sampling=greedy)
-                result = self.run(StepPlan(work=[entry]))
-                if result.status is not DecodeStatus.DONE:
-                    raise LoadError("warm_up_failed", f"the model loads but does not compute: {result.message}")
-                measured.append((1, 0, result.decode_s) if decoding else (0, len(tokens), result.decode_s))
-        self._samplers.clear()
+        self._warm_step(0, prompt)
+        self._warm_step(len(prompt), prompt[:1])
         if self.shares:
             self.bytes_per_token = self._state.size_bytes(0) / (len(prompt) + 1)
         self._drops_tails = bool(llama_cpp.llama_memory_seq_rm(self._memory, 0, len(prompt) // 2, -1))
+        # The first time was that of paging in, this is measured.
+        measured = [
+            Measured(0, len(prompt), self._warm_step(0, prompt)),
+            Measured(1, 0, self._warm_step(len(prompt), prompt[:1])),
+        ]
+        room = min(self.outputs, self._config.seat_context - len(prompt)) if self.shares else 0
+        for rows in _WARM_UP_ROWS:
+            if rows <= room and self._config.draft_tokens and measured[-1].duration_s < _LONG_WARM_UP_S:
+                duration_s = self._warm_step(len(prompt), prompt[:1], draft=prompt[1:rows])
+                measured.append(Measured(1, 0, duration_s, rows - 1))
         llama_cpp.llama_memory_clear(self._memory, True)
         return measured
+
+    def _warm_step(self, position: int, tokens: list[int], draft: list[int] | None = None) -> float:
+        """Compute tokens in slot 0, which keeps what is before them; how long that took."""
+        if position == 0:
+            llama_cpp.llama_memory_clear(self._memory, True)
+        greedy = Sampling(seed=0, temperature=0.0)
+        entry = SlotTokens("warm-up", 0, position, tokens, sample=True, sampling=greedy, draft=draft or [])
+        trims: list[SlotTrim | SlotCopy] = [SlotTrim(0, position)] if draft else []
+        result = self.run(StepPlan(memory=trims, work=[entry], ended=["warm-up"]))
+        if result.status is not DecodeStatus.DONE:
+            raise LoadError("warm_up_failed", f"the model loads but does not compute: {result.message}")
+        return result.decode_s
 
     # -- vocabulary -------------------------------------------------------------------------------------------------
 
@@ -299,7 +324,12 @@ class Runner:
         return self._sample(plan, outputs, decode_s)
 
     def _sample(self, plan: StepPlan, outputs: list[int], decode_s: float) -> StepResult:
-        """Draw a token for each entry that wants one. One that cannot be drawn ends its own request alone."""
+        """Draw the next token of each entry that wants one, and as long as it is the guessed one, the one after it.
+
+        Each is drawn from the logits behind all tokens before it by the request's own sampler, in order, exactly as in
+        steps of one token: so guesses change neither what may be said nor how likely it is. A token that cannot be
+        drawn ends its own request alone.
+        """
         result = StepResult(DecodeStatus.DONE, decode_s=decode_s)
         positions = iter(outputs)
         for entry in plan.work:
@@ -311,16 +341,24 @@ class Runner:
             sampler.catch_up(entry.position, entry.tokens)
             if not entry.sample:
                 continue
+            run: list[tuple[int, bool]] = []
+            result.sampled.append(run)
             try:
-                token = sampler.sample(self._context, next(positions))
+                self._draw(sampler, entry, next(positions), run)
             except SamplingFailed as problem:
                 result.problems[entry.request_id] = str(problem)
-                result.sampled.append((0, True))
-                continue
-            result.sampled.append((token, bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))))
+                run.append((0, True))
             if chances := sampler.take_chances():
                 result.chances[entry.request_id] = chances
         return result
+
+    def _draw(self, sampler: Sampler, entry: SlotTokens, position: int, run: list[tuple[int, bool]]) -> None:
+        """Add to ``run`` what is drawn for an entry whose logits begin at a batch position. Raises SamplingFailed."""
+        for guess in [*entry.draft, None]:
+            token = sampler.sample(self._context, position + len(run))
+            run.append((token, bool(llama_cpp.llama_vocab_is_eog(self._vocab, token))))
+            if run[-1][1] or token != guess:
+                return
 
     def _change(self, change: SlotTrim | SlotCopy) -> bool:
         """Change the memory; False when it cannot drop a part of a slot."""

@@ -40,7 +40,7 @@ def draw(runner: Runner, sampling: Sampling, name: str) -> int:
     result = runner.run(StepPlan(memory=[SlotTrim(0, 0)], work=[entry]))
     assert result.status is DecodeStatus.DONE
     runner.run(StepPlan(ended=[name]))
-    return result.sampled[0][0]
+    return result.sampled[0][0][0]
 
 
 def test_a_bias_forbids_and_forces(runner: Runner) -> None:
@@ -49,6 +49,45 @@ def test_a_bias_forbids_and_forces(runner: Runner) -> None:
     assert draw(runner, forbidden, "forbidden") != usual
     forced = Sampling(seed=1, temperature=1.0, logit_bias=((300, 100.0),))
     assert draw(runner, forced, "forced") == 300
+
+
+def draw_run(runner: Runner, sampling: Sampling, name: str, count: int, draft: list[int]) -> list[int]:
+    """The ``count`` tokens after ``PROMPT``: one by one, or with ``draft`` as the guess of every step."""
+    tokens = runner.tokenize([(PROMPT, True)], add_bos=False)
+    said: list[int] = []
+    held = 0
+    while len(said) < count:
+        everything = [*tokens, *said]
+        guess = draft[len(said) : len(said) + 6]
+        entry = SlotTokens(name, 0, held, everything[held:], sample=True, sampling=sampling, draft=guess)
+        result = runner.run(StepPlan(memory=[SlotTrim(0, held)], work=[entry]))
+        assert result.status is DecodeStatus.DONE
+        run = [token for token, _ in result.sampled[0]]
+        # All but the last are what was guessed, and the last one is not, where there was more to guess.
+        assert run[:-1] == guess[: len(run) - 1]
+        assert len(run) == len(guess) + 1 or run[-1] != guess[len(run) - 1] or result.sampled[0][-1][1]
+        held = len(everything) + len(run) - 1
+        said += run
+    runner.run(StepPlan(ended=[name]))
+    return said[:count]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 0.0},
+        {"temperature": 1.5, "top_p": 0.9},
+        {"temperature": 1.2, "top_p": 1.0, "frequency_penalty": 0.7, "presence_penalty": 0.3},
+    ],
+)
+def test_guesses_change_no_draw_of_a_request(runner: Runner, settings: dict[str, float]) -> None:
+    """The same seed says the same, whether tokens are drawn one by one, behind right guesses or behind wrong ones."""
+    for seed in range(12):
+        sampling = Sampling(seed=seed, **settings)  # type: ignore[arg-type]
+        alone = draw_run(runner, sampling, "alone", 20, [])
+        wrong = [token if index % 4 else 700 for index, token in enumerate(alone)]
+        assert draw_run(runner, sampling, "right", 20, alone) == alone
+        assert draw_run(runner, sampling, "wrong", 20, wrong) == alone
 
 
 def test_seeds_differ(runner: Runner) -> None:
@@ -103,7 +142,7 @@ def test_a_copied_prefix_gives_the_same_token_and_takes_no_cells(runner: Runner)
         copy = [SlotTrim(target, 0), SlotCopy(0, target, len(tokens) - 1)]
         last = SlotTokens(f"copy{target}", target, len(tokens) - 1, tokens[-1:], sample=True, sampling=greedy)
         result = runner.run(StepPlan(memory=copy, work=[last]))
-        assert (result.status, result.sampled[0][0]) == (DecodeStatus.DONE, alone)
+        assert (result.status, result.sampled[0][0][0]) == (DecodeStatus.DONE, alone)
     # Each slot sees the whole prompt, but the cells are there once: all the others are free for another slot.
     free = 4 * 512 - len(tokens) - (runner.slots - 1)
     for start in range(0, free, 512):

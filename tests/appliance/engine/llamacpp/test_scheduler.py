@@ -20,7 +20,7 @@ def sequence(name: str, prompt_tokens: int, max_tokens: int = 4, first: int = 1)
 
 
 def done(plan: StepPlan, token: int = 900, *, ends: bool = False) -> StepResult:
-    return StepResult(DecodeStatus.DONE, [(token, ends) for entry in plan.work if entry.sample])
+    return StepResult(DecodeStatus.DONE, [[(token, ends)] for entry in plan.work if entry.sample])
 
 
 def step(subject: Scheduler, token: int = 900, *, ends: bool = False) -> tuple[StepPlan, list[SequenceEvent]]:
@@ -281,7 +281,7 @@ def test_a_measured_step_decides_how_much_of_a_prompt_comes_along() -> None:
     for _ in range(4):
         plan = subject.schedule()
         seconds = 0.01 if plan.decode_rows else 0.016
-        subject.update(StepResult(DecodeStatus.DONE, [(900, False)], duration_s=seconds))
+        subject.update(StepResult(DecodeStatus.DONE, [[(900, False)]], duration_s=seconds))
     subject.add(sequence("b", 400, first=1000))
     # A prompt token takes 1 ms beside 10 ms of decoding: 64 in 74 ms are more than three quarters of their speed alone.
     assert shape(subject.schedule())[1] == ("b", 0, 64, False)

@@ -5,16 +5,21 @@ The cache is a model (``unified_cache``) that knows nothing of trees: it has cel
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence as Run
+from dataclasses import replace
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from appliance.engine.llamacpp.scheduler import PATIENCE_STEPS, Scheduler, SchedulerLimits
-from appliance.engine.llamacpp.sequence import BATCH, INTERACTIVE, Finish, Sequence
+from appliance.engine.llamacpp.sequence import BATCH, INTERACTIVE, Finish, Phase, Sequence
+from appliance.engine.llamacpp.speculation import Speculation
 from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, SlotCopy, StepPlan, StepResult
 from appliance.engine.llamacpp.thought import ThoughtRules, ThoughtWatch
 from appliance.engine.llamacpp.tier_blocks import TierLimits
-from tests.appliance.engine.llamacpp.unified_cache import UnifiedCache, answer
+from tests.appliance.engine.llamacpp.unified_cache import VOCABULARY, UnifiedCache, answer
 
 SEATS, CONTEXT = 3, 160
 LIMITS = SchedulerLimits(seats=SEATS, slots=5, seat_context=CONTEXT, step=40, chunk_beside_decode=12)
@@ -28,6 +33,23 @@ def document(number: int, length: int) -> list[int]:
     return [*text, *((n * (number + 2) + number) % 4 + 1 for n in range(CONTEXT))][:length]
 
 
+class Guesser(Speculation):
+    """Guesses of any length of which any number are right: for tests of what becomes of them."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(longest=1)
+        self._random = random.Random(seed)
+
+    def guesses(self, decoding: Run[Sequence], rooms: Run[int], limit: int) -> list[list[int]]:
+        result = []
+        for sequence, room in zip(decoding, rooms, strict=True):
+            count = self._random.randint(0, max(0, min(room, limit, 8)))
+            right = answer(sequence.tokens, self._random.randint(0, count), CONTEXT)
+            result.append([*right, *(self._random.randint(0, VOCABULARY - 1) for _ in range(count - len(right)))])
+            limit -= count
+        return result
+
+
 class Box:
     """A scheduler, its cache and what its requests got."""
 
@@ -38,8 +60,11 @@ class Box:
         shares: bool = True,
         parts: bool = True,
         tiers: TierLimits | None = None,
+        guesses: int | None = None,
     ) -> None:
         self.scheduler = Scheduler(limits, shares=shares, tiers=tiers)
+        if guesses is not None:
+            self.scheduler.speculation = Guesser(guesses)
         self.cache = UnifiedCache(limits.seats * limits.seat_context, parts=parts)
         self.sequences: dict[str, Sequence] = {}
         self.said: dict[str, list[int]] = {}
@@ -69,6 +94,10 @@ class Box:
         self.take(self.scheduler.take_aborted())
         plan = self.scheduler.schedule()
         assert plan.token_count <= self.scheduler.limits.step
+        if plan.draft_count:
+            outputs = sum(1 + len(entry.draft) for entry in plan.work if entry.sample)
+            assert outputs <= self.scheduler.limits.outputs, "more logits than there is room for"
+            assert len({entry.request_id for entry in plan.work}) == self.decoding(), "guesses pushed somebody out"
         assert len({entry.slot for entry in plan.work}) == len(plan.work), "a slot twice in a step"
         if fail is not None and not plan.work:
             fail = None
@@ -100,6 +129,10 @@ class Box:
             del self.cache.blocks[key]
         kept = {block.key for block in self.scheduler.tiers.index.all() if block.in_memory}
         assert set(self.cache.blocks) == kept, "other blocks are kept than the index says"
+
+    def decoding(self) -> int:
+        running = [sequence for sequence in self.sequences.values() if sequence.phase is Phase.RUNNING]
+        return sum(one.decoding and not (one.leader or one.blocks) for one in running)
 
     def take(self, events: list[SequenceEvent]) -> None:
         for event in events:
@@ -277,10 +310,15 @@ THOUGHTS = st.builds(
 class Everything(RuleBasedStateMachine):
     """Arrivals, aborts and steps with every outcome in any order, on memories that share and that do not."""
 
-    @initialize(memory=st.sampled_from(["shares", "shares", "refuses", "cannot"]), slots=st.integers(SEATS, 6))
-    def start(self, memory: str, slots: int) -> None:
-        limits = SchedulerLimits(seats=SEATS, slots=slots, seat_context=CONTEXT, step=40, chunk_beside_decode=12)
-        self.box = Box(limits, shares=memory != "cannot", parts=memory == "shares")
+    @initialize(
+        memory=st.sampled_from(["shares", "shares", "refuses", "cannot"]),
+        slots=st.integers(SEATS, 6),
+        guesses=st.none() | st.integers(0, 1000),
+        outputs=st.integers(SEATS, 16),
+    )
+    def start(self, memory: str, slots: int, guesses: int | None, outputs: int) -> None:
+        limits = replace(LIMITS, slots=slots, outputs=outputs)
+        self.box = Box(limits, shares=memory != "cannot", parts=memory == "shares", guesses=guesses)
         self.memory = memory
 
     @rule(
@@ -331,6 +369,7 @@ class Everything(RuleBasedStateMachine):
         plan = self.box.step(fail, duration_s)
         if self.memory == "cannot":
             assert not any(isinstance(change, SlotCopy) or change.keep for change in plan.memory)
+            assert not plan.draft_count
 
     @rule(count=st.integers(2, 30))
     def steps(self, count: int) -> None:

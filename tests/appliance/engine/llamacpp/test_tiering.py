@@ -186,15 +186,18 @@ class WithTiers(Everything):
         slots=st.integers(SEATS, 5),
         tier_blocks=st.sampled_from([1, 4, 12, 1000]),
         block_tokens=st.sampled_from([8, 32, 64]),
+        guesses=st.none() | st.integers(0, 1000),
     )
-    def start(self, memory: str, slots: int, tier_blocks: int, block_tokens: int) -> None:  # type: ignore[override]
-        limits = SchedulerLimits(seats=SEATS, slots=slots, seat_context=CONTEXT, step=40, chunk_beside_decode=12)
+    def start(  # type: ignore[override]
+        self, memory: str, slots: int, tier_blocks: int, block_tokens: int, guesses: int | None
+    ) -> None:
+        limits = SchedulerLimits(SEATS, slots, CONTEXT, step=40, chunk_beside_decode=12, outputs=12)
         tiers = TierLimits(
             memory_bytes=tier_blocks * block_tokens * BYTES_PER_TOKEN,
             block_tokens=block_tokens,
             bytes_per_token=BYTES_PER_TOKEN,
         )
-        self.box = Box(limits, parts=memory == "shares", tiers=tiers)
+        self.box = Box(limits, parts=memory == "shares", tiers=tiers, guesses=guesses)
         self.memory = memory
 
     @rule()

@@ -21,6 +21,7 @@ class ScriptedRunner:
     bytes_per_token = 0.0
     marks = b""
     breaks: frozenset[int] = frozenset()
+    outputs = 4
 
     def __init__(self, statuses: Sequence[DecodeStatus] = (), pieces: dict[int, bytes] | None = None) -> None:
         self.plans: list[StepPlan] = []
@@ -34,7 +35,7 @@ class ScriptedRunner:
         if status is not DecodeStatus.DONE:
             return StepResult(status, message="scripted")
         # The n-th token of an answer is the n-th letter; positions count from the prompt's two tokens.
-        sampled = [(LETTERS + e.position + len(e.tokens) - 2, False) for e in plan.work if e.sample]
+        sampled = [[(LETTERS + e.position + len(e.tokens) - 2, False)] for e in plan.work if e.sample]
         return StepResult(status, sampled, decode_s=0.001)
 
     def piece(self, token: int) -> bytes:

@@ -107,17 +107,29 @@ class UnifiedCache:
             return StepResult(fail)
         if len(self.cells) + plan.token_count > self.capacity:
             return StepResult(DecodeStatus.NO_KV_SLOT)
-        sampled = []
+        sampled: list[list[tuple[int, bool]]] = []
         for entry in plan.work:
             seen = self.seen(entry.slot)
             assert len(seen) == entry.position, "a sequence does not go on where its slot ends"
             assert entry.tokens, "an entry without tokens"
-            self.cells += [Cell(entry.position + i, token, {entry.slot}) for i, token in enumerate(entry.tokens)]
-            self.computed += len(entry.tokens)
+            assert entry.sample or not entry.draft, "guesses behind a token whose logits nobody asks for"
+            computed = [*entry.tokens, *entry.draft]
+            self.cells += [Cell(entry.position + i, token, {entry.slot}) for i, token in enumerate(computed)]
+            self.computed += len(computed)
             if entry.sample:
-                token = next_token(self.seen(entry.slot))
-                sampled.append((token, token == END))
+                sampled.append(self._sample([*seen, *entry.tokens], entry.draft))
         return StepResult(DecodeStatus.DONE, sampled)
+
+    @staticmethod
+    def _sample(seen: list[int], draft: list[int]) -> list[tuple[int, bool]]:
+        run: list[tuple[int, bool]] = []
+        for guess in [*draft, None]:
+            token = next_token(seen)
+            run.append((token, token == END))
+            if token == END or token != guess:
+                break
+            seen = [*seen, token]
+        return run
 
     def seen(self, slot: int) -> list[int]:
         """The tokens that a slot attends to, in order."""
