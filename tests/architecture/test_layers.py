@@ -33,6 +33,11 @@ PURE = {
         "tiering",
         "thought",
         "loops",
+        "prompt_shares",
+        "integrity",
+        "speculation",
+        "lookup",
+        "step_costs",
     )
 }
 
