@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
+from sqlmodel import Session
 
 from appliance.store.errors import DatabaseBusy, DatabaseUnusable
 from appliance.store.upgrade import upgrade
@@ -44,6 +45,19 @@ def open_database(path: Path) -> Engine:
         engine.dispose()
         raise
     return engine
+
+
+@contextmanager
+def write_transaction(engine: Engine) -> Iterator[Session]:
+    """A transaction that holds the database's write lock from its first statement on, committed at the block's end.
+
+    What it reads is still so when it writes: another process (the command line beside the daemon) waits meanwhile.
+    Raises OperationalError when the lock is not to be had within the busy timeout.
+    """
+    with Session(engine) as session:
+        session.connection().exec_driver_sql("BEGIN IMMEDIATE")
+        yield session
+        session.commit()
 
 
 def _make_engine(path: Path) -> Engine:

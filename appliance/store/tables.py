@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Column, DateTime, Dialect, Index, String, text
+from sqlalchemy import Boolean, Column, DateTime, Dialect, ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -28,7 +28,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class ApiKey(SQLModel, table=True):
-    """A key for the API. Only its hash is kept; revoked rows stay, for usage and audit refer to them."""
+    """A key for the API. Only its hash is kept; revoked rows stay, for usage and audit refer to them.
+
+    ``scopes`` are names with spaces between them, ``models`` is a JSON list, None for all of them.
+    """
 
     __tablename__ = "api_key"
     __table_args__ = (
@@ -44,3 +47,84 @@ class ApiKey(SQLModel, table=True):
     created_at: datetime = Field(sa_column=Column(UtcDateTime(), nullable=False))
     last_used_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime(), nullable=True))
     revoked_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime(), nullable=True))
+    scopes: str = Field(sa_column=Column(String(256), nullable=False, server_default="inference metrics admin:read"))
+    user_id: int | None = Field(default=None, sa_column=Column(Integer(), nullable=True))
+    expires_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime(), nullable=True))
+    models: str | None = Field(default=None, sa_column=Column(Text(), nullable=True))
+    requests_per_minute: int | None = Field(default=None, sa_column=Column(Integer(), nullable=True))
+    tokens_per_minute: int | None = Field(default=None, sa_column=Column(Integer(), nullable=True))
+    tokens_per_day: int | None = Field(default=None, sa_column=Column(Integer(), nullable=True))
+    priority: str = Field(sa_column=Column(String(16), nullable=False, server_default="interactive"))
+    may_override_sampling: bool = Field(sa_column=Column(Boolean(), nullable=False, server_default=text("0")))
+    reasoning_format: str | None = Field(default=None, sa_column=Column(String(32), nullable=True))
+
+
+class User(SQLModel, table=True):
+    """A person who may log in. ``name_key`` is the name as it is compared; users are disabled, not deleted, for keys,
+    usage and audit refer to them."""
+
+    __tablename__ = "user"
+    __table_args__ = (Index("ix_user_name_key", "name_key", unique=True),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(sa_column=Column(String(64), nullable=False))
+    name_key: str = Field(sa_column=Column(String(128), nullable=False))
+    role: str = Field(sa_column=Column(String(16), nullable=False))
+    language: str = Field(sa_column=Column(String(16), nullable=False))
+    password_hash: str | None = Field(default=None, sa_column=Column(String(256), nullable=True))
+    must_change_password: bool = Field(default=False, sa_column=Column(Boolean(), nullable=False))
+    created_at: datetime = Field(sa_column=Column(UtcDateTime(), nullable=False))
+    password_changed_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime(), nullable=True))
+    last_login_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime(), nullable=True))
+    disabled_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime(), nullable=True))
+
+
+class UserSession(SQLModel, table=True):
+    """A browser that has logged in. Only the hash of its cookie is kept; an ended session's row is deleted."""
+
+    __tablename__ = "user_session"
+    __table_args__ = (
+        Index("ix_user_session_hash", "hash", unique=True),
+        Index("ix_user_session_user_id", "user_id"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    user_id: int = Field(sa_column=Column(Integer(), ForeignKey("user.id"), nullable=False))
+    hash: str = Field(sa_column=Column(String(64), nullable=False))
+    created_at: datetime = Field(sa_column=Column(UtcDateTime(), nullable=False))
+    last_seen_at: datetime = Field(sa_column=Column(UtcDateTime(), nullable=False))
+    expires_at: datetime = Field(sa_column=Column(UtcDateTime(), nullable=False))
+    address: str | None = Field(default=None, sa_column=Column(String(64), nullable=True))
+    user_agent: str | None = Field(default=None, sa_column=Column(String(256), nullable=True))
+
+
+class AuditEvent(SQLModel, table=True):
+    """A row of the audit log, chained to the one before it (``appliance.security.audit_chain``). Never updated.
+
+    ``at`` is text, RFC 3339 in UTC: what is hashed is exactly what is stored.
+    """
+
+    __tablename__ = "audit_event"
+    __table_args__ = (Index("ix_audit_event_at", "at"),)
+
+    seq: int = Field(sa_column=Column(Integer(), primary_key=True, autoincrement=False))
+    at: str = Field(sa_column=Column(String(32), nullable=False))
+    actor_kind: str = Field(sa_column=Column(String(16), nullable=False))
+    actor_name: str = Field(sa_column=Column(String(64), nullable=False))
+    actor_id: int | None = Field(default=None, sa_column=Column(Integer(), nullable=True))
+    address: str | None = Field(default=None, sa_column=Column(String(64), nullable=True))
+    action: str = Field(sa_column=Column(String(64), nullable=False))
+    target: str | None = Field(default=None, sa_column=Column(String(256), nullable=True))
+    details: str = Field(sa_column=Column(Text(), nullable=False))
+    previous_hash: str = Field(sa_column=Column(String(64), nullable=False))
+    hash: str = Field(sa_column=Column(String(64), nullable=False))
+
+
+class AuditHead(SQLModel, table=True):
+    """The one row that says where the audit log ends, so that rows missing at its end are noticed."""
+
+    __tablename__ = "audit_head"
+
+    id: int = Field(sa_column=Column(Integer(), primary_key=True, autoincrement=False))
+    seq: int = Field(sa_column=Column(Integer(), nullable=False))
+    hash: str = Field(sa_column=Column(String(64), nullable=False))

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlmodel import SQLModel
 
 from appliance.errors import AppError
-from appliance.store import migrations
+from appliance.store import migrations, tables
 from appliance.store.database import open_database
 from appliance.store.errors import DatabaseTooNew, DatabaseUnusable
 from appliance.store.upgrade import current_revision, upgrade
@@ -35,6 +35,7 @@ def engine(path: Path) -> Iterator[Engine]:
 
 
 def differences(engine: Engine) -> list[object]:
+    assert tables.ApiKey.metadata is SQLModel.metadata
     with engine.connect() as connection:
         context = MigrationContext.configure(
             connection,

@@ -1,0 +1,196 @@
+"""Who may call which route. Every route has exactly one rule, given by the router it is in; ``check_rules`` proves it.
+
+A caller is found in this order: ``Authorization: Bearer KEY``, ``X-Api-Key: KEY`` (Anthropic's clients), the session's
+cookie, the admin socket's peer. The first that is there counts; when it is not valid nothing else is tried.
+
+Forged requests of other pages (CSRF) are kept out threefold: the cookie is SameSite=Strict; an Origin that is not the
+box's own is refused before anything else (``appliance.api.origins``); and a request that changes something must repeat
+the session's CSRF token in a header, which a page can only know by reading an answer of this box.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
+
+import hmac
+import structlog
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.routing import iter_route_contexts
+
+from appliance.errors import Unauthorized
+from appliance.security.errors import CsrfRejected, Forbidden, NotLoggedIn, PasswordChangeNeeded
+from appliance.security.identity import Caller, CallerKind, local_caller
+from appliance.security.peer import Peer, trusted_account
+from appliance.security.roles import Permission
+from appliance.security.sessions import csrf_token
+
+CSRF_HEADER = "X-R1Box-CSRF"
+SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+_COOKIE = "r1box_session"
+_SECURE_COOKIE = "__Host-r1box_session"
+
+
+class Entry(StrEnum):
+    """Rules that are no permission: ``public`` lets everybody in, ``known`` every valid key, session and the console,
+    ``person`` people with a session alone."""
+
+    PUBLIC = "public"
+    KNOWN = "known"
+    PERSON = "person"
+
+
+Rule = Entry | Permission
+
+
+class CallerSource(Protocol):
+    """The part of ``Accounts`` that is needed here. Both block."""
+
+    def caller_by_key(self, key: str, address: str | None) -> Caller | None: ...
+
+    def caller_by_cookie(self, secret: str, address: str | None) -> Caller | None: ...
+
+
+class Access:
+    """Makes the routers of an application, one for each rule."""
+
+    def __init__(self, accounts: CallerSource, trust: Callable[[Peer], str | None] = trusted_account) -> None:
+        self._accounts = accounts
+        self._trust = trust
+
+    def router(self, rule: Rule) -> APIRouter:
+        """A router whose routes are all under ``rule``."""
+        return APIRouter(dependencies=[Depends(Guard(rule, self.find_caller))])
+
+    async def find_caller(self, request: Request) -> Caller:
+        """Whoever sends ``request``. Raises Unauthorized, NotLoggedIn."""
+        key = _key_of(request)
+        if key is not None:
+            caller = await asyncio.to_thread(self._accounts.caller_by_key, key, address_of(request))
+            if caller is None:
+                raise Unauthorized(
+                    problem="The API key is not valid: it is mistyped, has expired or was revoked, or is of another box."
+                )
+            return caller
+        secret = session_secret(request)
+        if secret is not None:
+            caller = await asyncio.to_thread(self._accounts.caller_by_cookie, secret, address_of(request))
+            if caller is None:
+                raise NotLoggedIn
+            return caller
+        peer = peer_of(request)
+        if peer is not None:
+            account = await asyncio.to_thread(self._trust, peer)
+            if account is None:
+                raise Unauthorized(problem="This account of the machine may not use the admin socket.")
+            return local_caller(account)
+        raise Unauthorized(problem="The request has no API key.")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A FastAPI dependency that holds ``rule``. It runs before the body is read: strangers cannot make the box hold
+    megabytes. Afterwards ``request.state.caller`` is the ``Caller``, but for public routes."""
+
+    rule: Rule
+    find_caller: Callable[[Request], Any]
+
+    async def __call__(self, request: Request) -> None:
+        """Raises Unauthorized, NotLoggedIn, Forbidden, PasswordChangeNeeded, CsrfRejected."""
+        if self.rule is Entry.PUBLIC:
+            return
+        caller: Caller = await self.find_caller(request)
+        request.state.caller = caller
+        request.state.caller_name = caller.name
+        structlog.contextvars.bind_contextvars(**{caller.kind.value: caller.name})
+        if caller.kind is CallerKind.SESSION:
+            _check_csrf(request)
+        _check_rule(self.rule, caller)
+
+
+def caller_of(request: Request) -> Caller:
+    """Who sends the request, in a route that is not public."""
+    caller: Caller = request.state.caller
+    return caller
+
+
+def address_of(request: Request) -> str | None:
+    """Where the request comes from; None on the admin socket."""
+    return None if request.client is None else request.client.host
+
+
+def peer_of(request: Request) -> Peer | None:
+    """The process at the other end of the admin socket; None for requests by the network."""
+    peer: Peer | None = request.scope.get("state", {}).get("peer")
+    return peer
+
+
+def cookie_name(request: Request) -> str:
+    """The session cookie's name. With TLS it has the prefix that keeps other hosts of the domain from setting it."""
+    return _SECURE_COOKIE if request.url.scheme == "https" else _COOKIE
+
+
+def session_secret(request: Request) -> str | None:
+    """The session cookie's value."""
+    return request.cookies.get(cookie_name(request)) or None
+
+
+def rules(app: FastAPI) -> Iterator[tuple[str, str, tuple[Rule, ...]]]:
+    """Method, path and declared rules of every route."""
+    for route in iter_route_contexts(app.routes):
+        dependant = getattr(route, "dependant", None)
+        found = () if dependant is None else tuple(_guards(dependant))
+        for method in sorted(route.methods or ()):
+            yield method, str(route.path), found
+
+
+def check_rules(app: FastAPI) -> None:
+    """Raise AssertionError unless every route has exactly one rule: a forgotten one must not be open to everybody."""
+    for method, path, found in rules(app):
+        assert len(found) == 1, f"{method} {path} has {len(found)} access rules"
+
+
+def _guards(dependant: Any) -> Iterator[Rule]:
+    for dependency in dependant.dependencies:
+        if isinstance(dependency.call, Guard):
+            yield dependency.call.rule
+        yield from _guards(dependency)
+
+
+def _key_of(request: Request) -> str | None:
+    header = request.headers.get("authorization")
+    if header is None:
+        return request.headers.get("x-api-key")
+    scheme, _, key = header.partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthorized(problem="The Authorization header does not say 'Bearer'.")
+    return key.strip()
+
+
+def _check_rule(rule: Rule, caller: Caller) -> None:
+    if rule is Entry.PERSON and caller.kind is not CallerKind.SESSION:
+        raise Forbidden(who=_shown(caller), needed="a person who has logged in")
+    if isinstance(rule, Permission):
+        if caller.session is not None and caller.session.must_change_password:
+            raise PasswordChangeNeeded
+        if rule not in caller.permissions:
+            raise Forbidden(who=_shown(caller), needed=rule.value)
+
+
+def _shown(caller: Caller) -> str:
+    what = {CallerKind.KEY: "The key", CallerKind.SESSION: "The user", CallerKind.LOCAL: "The console of"}
+    return f"{what[caller.kind]} '{caller.name}'"
+
+
+def _check_csrf(request: Request) -> None:
+    if request.method in SAFE_METHODS:
+        return
+    secret, given = session_secret(request), request.headers.get(CSRF_HEADER)
+    assert secret is not None
+    if given is None:
+        raise CsrfRejected(problem=f"without the header {CSRF_HEADER}")
+    if not hmac.compare_digest(given.encode(), csrf_token(secret).encode()):
+        raise CsrfRejected(problem=f"the header {CSRF_HEADER} is not the session's")

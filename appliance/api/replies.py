@@ -1,0 +1,31 @@
+"""Answers of the box's own API, and the bodies it is sent."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+from fastapi import Request
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from appliance.api.openai.validation import parse_body
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+MOST_BODY_BYTES = 256 * 1024
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+def json_reply(body: BaseModel, *, status: int = 200) -> Response:
+    """``body`` as JSON, kept by no cache."""
+    return Response(body.model_dump_json(), status_code=status, media_type="application/json", headers=NO_STORE)
+
+
+def empty_reply() -> Response:
+    """Done, and nothing to say."""
+    return Response(status_code=204, headers=NO_STORE)
+
+
+async def read_body(request: Request, model: type[_Model]) -> _Model:
+    """The request's body as ``model``; an empty one as ``{}``. Raises what ``parse_body`` raises."""
+    return parse_body(model, await request.body() or b"{}")
