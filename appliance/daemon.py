@@ -37,6 +37,7 @@ from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.model_setup import ModelSetup, remember_memory, set_up
 from appliance.paths import prepare_state
 from appliance.schemas.offload import Offload
+from appliance.security.accounts import Accounts
 from appliance.security.keys import KeyRepository
 from appliance.serving.admission import Admission
 from appliance.serving.chat import ChatService
@@ -83,12 +84,16 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What exists before anything is served: database, keys, model store."""
+    """What exists before anything is served: database, accounts, model store."""
 
     settings: Settings
     database: Database
-    keys: KeyRepository
+    accounts: Accounts
     models: ModelStore
+
+    @property
+    def keys(self) -> KeyRepository:
+        return self.accounts.keys
 
 
 def lay_foundation(settings: Settings) -> Foundation:
@@ -96,7 +101,10 @@ def lay_foundation(settings: Settings) -> Foundation:
     budget = DiskBudget(settings.models_max_bytes, settings.models_keep_free_bytes)
     paths = prepare_state(settings.state_dir)
     database = open_database(paths.database)
-    return Foundation(settings, database, KeyRepository(database), ModelStore(settings.models_dir, budget=budget))
+    accounts = Accounts(
+        database, paths.state_dir, session_idle_s=settings.session_idle_s, session_max_s=settings.session_max_s
+    )
+    return Foundation(settings, database, accounts, ModelStore(settings.models_dir, budget=budget))
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -159,7 +167,7 @@ class Daemon:
                 chat=self._chat,
                 models=self._served,
                 manager=self._manager,
-                keys=self._foundation.keys,
+                accounts=self._foundation.accounts,
                 metrics=Metrics(
                     ServingCollector(self._manager, self._admission.stats),
                     DeviceCollector(self._telemetry.now),
@@ -170,6 +178,7 @@ class Daemon:
                 offload=self._offload,
                 version=version("r1box"),
                 max_request_bytes=self._settings.max_request_bytes,
+                allowed_origins=frozenset(self._settings.allowed_origins),
             )
         )
         return uvicorn.Server(

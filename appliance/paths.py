@@ -29,6 +29,13 @@ def default_models_dir(environ: Mapping[str, str] | None = None) -> Path:
     return _xdg(environ, "XDG_DATA_HOME", ".local/share") / "r1box" / "models"
 
 
+def default_admin_socket(state_dir: Path, environ: Mapping[str, str] | None = None) -> Path:
+    """``admin.sock`` in systemd's ``RUNTIME_DIRECTORY`` (systemd.exec(5)), else in the state folder."""
+    values = os.environ if environ is None else environ
+    given = values.get("RUNTIME_DIRECTORY", "").split(":")[0]
+    return (Path(given) if given else state_dir) / "admin.sock"
+
+
 def config_candidates(environ: Mapping[str, str] | None = None) -> tuple[Path, ...]:
     """Settings files that are looked for, in this order, when ``R1BOX_CONFIG`` names none; the first there counts."""
     return (_xdg(environ, "XDG_CONFIG_HOME", ".config") / "r1box" / "config.toml", Path("/etc/r1box/config.toml"))

@@ -30,6 +30,8 @@ ENVIRONMENT_PREFIX = "R1BOX_"
 CONFIG_VARIABLE = "R1BOX_CONFIG"
 ENDPOINT_PATTERN = r"^https?://[^\s@?#]+$"
 """An address without credentials, query and fragment."""
+ORIGIN_PATTERN = r"^[a-z][a-z0-9+.-]*://[^\s/@?#]+$"
+"""A page's origin: scheme, host and port."""
 
 
 def _absolute(path: Path) -> Path:
@@ -133,6 +135,20 @@ class Settings(BaseSettings):
         ge=1024,
         le=1024 * 1024 * 1024,
         description="Largest HTTP request body, in bytes; a larger one is refused with 413.",
+    )
+    allowed_origins: tuple[Annotated[str, Field(pattern=ORIGIN_PATTERN)], ...] = Field(
+        default=(),
+        description="Other servers whose pages may use the API with a key, as browsers name them: a list such as "
+        '["https://chat.example.org"]. Without it none may.',
+    )
+    session_idle_s: float = Field(
+        default=43_200.0, ge=60, le=31_536_000, description="Seconds without use after which a person is logged out."
+    )
+    session_max_s: float = Field(
+        default=604_800.0,
+        ge=60,
+        le=31_536_000,
+        description="Seconds after the login when a person is logged out in any case.",
     )
     sampling_policy: Literal["clamp", "free"] = Field(
         default="clamp",

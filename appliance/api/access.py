@@ -11,12 +11,12 @@ the session's CSRF token in a header, which a page can only know by reading an a
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
-import hmac
 import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import iter_route_contexts
@@ -61,9 +61,10 @@ class Access:
         self._accounts = accounts
         self._trust = trust
 
-    def router(self, rule: Rule) -> APIRouter:
-        """A router whose routes are all under ``rule``."""
-        return APIRouter(dependencies=[Depends(Guard(rule, self.find_caller))])
+    def router(self, rule: Rule, *, unsafe: Rule | None = None, prefix: str = "", tag: str | None = None) -> APIRouter:
+        """A router whose routes are all under ``rule``; with ``unsafe`` those that change something are under that."""
+        guard = Depends(Guard(rule, unsafe or rule, self.find_caller))
+        return APIRouter(prefix=prefix, tags=None if tag is None else [tag], dependencies=[guard])
 
     async def find_caller(self, request: Request) -> Caller:
         """Whoever sends ``request``. Raises Unauthorized, NotLoggedIn."""
@@ -72,7 +73,7 @@ class Access:
             caller = await asyncio.to_thread(self._accounts.caller_by_key, key, address_of(request))
             if caller is None:
                 raise Unauthorized(
-                    problem="The API key is not valid: it is mistyped, has expired or was revoked, or is of another box."
+                    problem="The API key is not valid: it is mistyped, expired, was revoked, or is of another box."
                 )
             return caller
         secret = session_secret(request)
@@ -92,15 +93,20 @@ class Access:
 
 @dataclass(frozen=True)
 class Guard:
-    """A FastAPI dependency that holds ``rule``. It runs before the body is read: strangers cannot make the box hold
-    megabytes. Afterwards ``request.state.caller`` is the ``Caller``, but for public routes."""
+    """A FastAPI dependency that holds ``rule``, and ``unsafe`` for methods that change something.
+
+    It runs before the body is read: strangers cannot make the box hold megabytes. Afterwards ``request.state.caller``
+    is the ``Caller``, but for public routes.
+    """
 
     rule: Rule
+    unsafe: Rule
     find_caller: Callable[[Request], Any]
 
     async def __call__(self, request: Request) -> None:
         """Raises Unauthorized, NotLoggedIn, Forbidden, PasswordChangeNeeded, CsrfRejected."""
-        if self.rule is Entry.PUBLIC:
+        rule = self.rule_of(request.method)
+        if rule is Entry.PUBLIC:
             return
         caller: Caller = await self.find_caller(request)
         request.state.caller = caller
@@ -108,7 +114,11 @@ class Guard:
         structlog.contextvars.bind_contextvars(**{caller.kind.value: caller.name})
         if caller.kind is CallerKind.SESSION:
             _check_csrf(request)
-        _check_rule(self.rule, caller)
+        _check_rule(rule, caller)
+
+    def rule_of(self, method: str) -> Rule:
+        """The rule for requests with that method."""
+        return self.rule if method in SAFE_METHODS else self.unsafe
 
 
 def caller_of(request: Request) -> Caller:
@@ -142,9 +152,9 @@ def rules(app: FastAPI) -> Iterator[tuple[str, str, tuple[Rule, ...]]]:
     """Method, path and declared rules of every route."""
     for route in iter_route_contexts(app.routes):
         dependant = getattr(route, "dependant", None)
-        found = () if dependant is None else tuple(_guards(dependant))
+        guards = () if dependant is None else tuple(_guards(dependant))
         for method in sorted(route.methods or ()):
-            yield method, str(route.path), found
+            yield method, str(route.path_format), tuple(guard.rule_of(method) for guard in guards)
 
 
 def check_rules(app: FastAPI) -> None:
@@ -153,10 +163,10 @@ def check_rules(app: FastAPI) -> None:
         assert len(found) == 1, f"{method} {path} has {len(found)} access rules"
 
 
-def _guards(dependant: Any) -> Iterator[Rule]:
+def _guards(dependant: Any) -> Iterator[Guard]:
     for dependency in dependant.dependencies:
         if isinstance(dependency.call, Guard):
-            yield dependency.call.rule
+            yield dependency.call
         yield from _guards(dependency)
 
 

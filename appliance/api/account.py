@@ -58,14 +58,14 @@ class SlowLane:
 
 def account_router(access: Access, accounts: Accounts, lane: SlowLane) -> APIRouter:
     """All routes of ``/api/auth``, each under its rule."""
-    whole = APIRouter(prefix="/api/auth", tags=["auth"])
+    whole = APIRouter()
     for part in (_strangers(access, accounts, lane), _everybody(access), _people(access, accounts, lane)):
         whole.include_router(part)
     return whole
 
 
 def _strangers(access: Access, accounts: Accounts, lane: SlowLane) -> APIRouter:
-    router = access.router(Entry.PUBLIC)
+    router = access.router(Entry.PUBLIC, prefix="/api/auth", tag="auth")
 
     @router.get("/setup", response_model=SetupState, operation_id="setup_state")
     async def setup_state() -> Response:
@@ -89,7 +89,7 @@ def _strangers(access: Access, accounts: Accounts, lane: SlowLane) -> APIRouter:
 
 
 def _everybody(access: Access) -> APIRouter:
-    router = access.router(Entry.KNOWN)
+    router = access.router(Entry.KNOWN, prefix="/api/auth", tag="auth")
 
     @router.get("/me", response_model=Me, operation_id="me")
     async def me(request: Request) -> Response:
@@ -99,7 +99,7 @@ def _everybody(access: Access) -> APIRouter:
 
 
 def _people(access: Access, accounts: Accounts, lane: SlowLane) -> APIRouter:
-    router = access.router(Entry.PERSON)
+    router = access.router(Entry.PERSON, prefix="/api/auth", tag="auth")
 
     @router.post("/logout", status_code=204, operation_id="logout", openapi_extra=json_body(LogoutBody.__name__))
     async def log_out(request: Request) -> Response:
@@ -142,9 +142,7 @@ def _people(access: Access, accounts: Accounts, lane: SlowLane) -> APIRouter:
     @router.delete("/sessions/{session_id}", status_code=204, operation_id="my_session_end")
     async def end_my_session(request: Request, session_id: int) -> Response:
         caller = caller_of(request)
-        await asyncio.to_thread(
-            accounts.sessions.end, session_id, user_id=caller.user_id, actor=actor_of(caller)
-        )
+        await asyncio.to_thread(accounts.sessions.end, session_id, user_id=caller.user_id, actor=actor_of(caller))
         return empty_reply()
 
     return router

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
 
+from appliance.api.access import Access, Entry, check_rules
+from appliance.api.account import SlowLane, account_router
+from appliance.api.admin.accounts import keys_router, sessions_router, users_router
 from appliance.api.admin.hardware import HardwareSource, hardware_router
 from appliance.api.admin.offload import OffloadSource, offload_router
 from appliance.api.admin.telemetry import TelemetrySource, telemetry_router
-from appliance.api.auth import KeyVerifier, RequireKey
 from appliance.api.context import BodyLimit, RequestContext
 from appliance.api.errors import install_error_handlers
 from appliance.api.health import StatusSource, health_router
@@ -20,22 +22,25 @@ from appliance.api.metrics import MetricsSource, metrics_router
 from appliance.api.openai.chat import chat_router
 from appliance.api.openai.models import models_router
 from appliance.api.openapi import openapi_router
+from appliance.api.origins import OriginGuard
 from appliance.api.pages import WEB_FOLDER, load_pages, pages_router
 from appliance.api.sse import DEFAULT_KEEP_ALIVE_S
+from appliance.security.accounts import Accounts
+from appliance.security.roles import Permission
 from appliance.serving.chat import ChatService
 from appliance.serving.types import ServedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
-    """What the API stands on. ``manager`` is ``EngineManager``, ``keys`` ``KeyRepository``, ``models`` the mapping
-    by id that ``chat`` has too, ``telemetry`` ``TelemetryService``, ``hardware`` ``HardwareReader``,
-    ``offload`` ``OffloadProver`` with what it checks."""
+    """What the API stands on. ``manager`` is ``EngineManager``, ``models`` the mapping by id that ``chat`` has too,
+    ``telemetry`` ``TelemetryService``, ``hardware`` ``HardwareReader``, ``offload`` ``OffloadProver`` with what it
+    checks. ``allowed_origins``: other servers whose pages may use the API."""
 
     chat: ChatService
     models: Mapping[str, ServedModel]
     manager: StatusSource
-    keys: KeyVerifier
+    accounts: Accounts
     metrics: MetricsSource
     telemetry: TelemetrySource
     hardware: HardwareSource
@@ -44,6 +49,7 @@ class ApiServices:
     max_request_bytes: int
     web_folder: Path = WEB_FOLDER
     keep_alive_s: float = DEFAULT_KEEP_ALIVE_S
+    allowed_origins: frozenset[str] = frozenset()
 
 
 def create_app(services: ApiServices) -> ASGIApp:
@@ -62,18 +68,54 @@ def create_app(services: ApiServices) -> ASGIApp:
     )
     install_error_handlers(app)
 
-    private = APIRouter(dependencies=[Depends(RequireKey(services.keys))])
+    access = Access(services.accounts)
+    for routers in (_open(access, services), _inference(access, services), _admin(access, services, app)):
+        app.include_router(routers)
+    check_rules(app)
+    guarded = OriginGuard(BodyLimit(app, services.max_request_bytes), services.allowed_origins)
+    return RequestContext(guarded)
+
+
+def _open(access: Access, services: ApiServices) -> APIRouter:
+    """What strangers may ask for."""
+    router = access.router(Entry.PUBLIC)
+    router.include_router(health_router(services.manager, services.offload.verdict))
+    router.include_router(pages_router(load_pages(services.web_folder)))
+    return router
+
+
+def _inference(access: Access, services: ApiServices) -> APIRouter:
+    """What programs and people ask models by."""
+    router = access.router(Permission.INFERENCE)
     openai = APIRouter(prefix="/v1")
     openai.include_router(chat_router(services.chat, keep_alive_s=services.keep_alive_s))
     openai.include_router(models_router(services.models, services.manager))
-    private.include_router(openai)
-    private.include_router(openapi_router(app))
-    private.include_router(metrics_router(services.metrics))
-    private.include_router(telemetry_router(services.telemetry))
-    private.include_router(hardware_router(services.hardware))
-    private.include_router(offload_router(services.offload))
+    router.include_router(openai)
+    return router
 
-    app.include_router(health_router(services.manager, services.offload.verdict))
-    app.include_router(private)
-    app.include_router(pages_router(load_pages(services.web_folder)))
-    return RequestContext(BodyLimit(app, services.max_request_bytes))
+
+def _admin(access: Access, services: ApiServices, app: FastAPI) -> APIRouter:
+    """What operators see and do, each group of routes under its rule."""
+    whole, lane = APIRouter(), SlowLane()
+    known, scrape = access.router(Entry.KNOWN), access.router(Permission.METRICS)
+    reading = access.router(Permission.ADMIN_READ)
+    known.include_router(openapi_router(app))
+    scrape.include_router(metrics_router(services.metrics))
+    reading.include_router(telemetry_router(services.telemetry))
+    # A new detection changes nothing on the machine, so it is reading too.
+    reading.include_router(hardware_router(services.hardware))
+    operating = access.router(Permission.ADMIN_READ, unsafe=Permission.ADMIN_WRITE)
+    operating.include_router(offload_router(services.offload))
+    accounts = services.accounts
+    for router in (
+        known,
+        scrape,
+        reading,
+        operating,
+        account_router(access, accounts, lane),
+        users_router(access, accounts, lane),
+        keys_router(access, accounts),
+        sessions_router(access, accounts),
+    ):
+        whole.include_router(router)
+    return whole

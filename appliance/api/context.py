@@ -70,7 +70,7 @@ class RequestContext:
                 path=scope["path"],
                 status=status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
-                key=state.get("key_name"),
+                caller=state.get("caller_name"),
                 client_left=state.get("client_left", False),
                 # What was done to a chat request beside what its client asked for.
                 **{name: state[name] for name in ("changed", "trimmed", "ignored") if name in state},

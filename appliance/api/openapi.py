@@ -1,4 +1,5 @@
-"""The API's own description, ``/openapi.json``: behind a key, without viewer pages, which load from the internet."""
+"""The API's own description, ``/openapi.json``: for whoever has a key, without viewer pages, which load from the
+internet. ``x-r1box-rule`` of an operation is the scope a key needs for it (or ``known``, ``person``, ``public``)."""
 
 from __future__ import annotations
 
@@ -10,12 +11,26 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
+from appliance.api.access import Entry, rules
+from appliance.schemas import accounts
 from appliance.schemas.errors import ErrorEnvelope
 from appliance.schemas.openai_request import ChatCompletionRequest
 
 # Bodies that routes read themselves (after the key was checked), so FastAPI does not know of them.
-_BODIES = (ChatCompletionRequest, ErrorEnvelope)
-_BEHIND_A_KEY = ("/v1/", "/api/", "/metrics")
+_BODIES = (
+    ChatCompletionRequest,
+    ErrorEnvelope,
+    accounts.LoginBody,
+    accounts.SetupBody,
+    accounts.LogoutBody,
+    accounts.PasswordBody,
+    accounts.PreferencesBody,
+    accounts.UserCreate,
+    accounts.UserChange,
+    accounts.PasswordReset,
+    accounts.KeyCreate,
+    accounts.KeyGrant,
+)
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -35,13 +50,20 @@ def build_schema(app: FastAPI) -> dict[str, Any]:
     _, definitions = models_json_schema([(model, "validation") for model in _BODIES], ref_template=_REFERENCE)
     components = document.setdefault("components", {})
     components.setdefault("schemas", {}).update(definitions["$defs"])
-    components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    components["securitySchemes"] = {
+        "key": {"type": "http", "scheme": "bearer"},
+        "session": {"type": "apiKey", "in": "cookie", "name": "r1box_session"},
+    }
+    declared = {(path, method.lower()): found[0] for method, path, found in rules(app)}
     error = {"description": "Error", "content": {"application/json": {"schema": _ref("ErrorEnvelope")}}}
     for path, operations in document["paths"].items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             operation["responses"].pop("422", None)
-            if path.startswith(_BEHIND_A_KEY):
-                operation["security"] = [{"key": []}]
+            rule = declared[path, method]
+            operation["x-r1box-rule"] = rule.value
+            if rule is not Entry.PUBLIC:
+                operation["security"] = [{"session": []}] if rule is Entry.PERSON else [{"key": []}, {"session": []}]
+            if path.startswith(("/v1/", "/api/", "/metrics")):
                 operation["responses"]["default"] = error
     return document
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from starlette.responses import Response
 
 from appliance.api.openai.validation import parse_body
+from appliance.errors import RequestTooLarge
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -27,5 +28,12 @@ def empty_reply() -> Response:
 
 
 async def read_body(request: Request, model: type[_Model]) -> _Model:
-    """The request's body as ``model``; an empty one as ``{}``. Raises what ``parse_body`` raises."""
-    return parse_body(model, await request.body() or b"{}")
+    """The request's body as ``model``; an empty one as ``{}``. Raises RequestTooLarge and what
+    ``parse_body`` raises."""
+    received = bytearray()
+    async for chunk in request.stream():
+        received += chunk
+        # Strangers may send these bodies too: no need to hold as much of them as of a conversation.
+        if len(received) > MOST_BODY_BYTES:
+            raise RequestTooLarge(limit_bytes=MOST_BODY_BYTES)
+    return parse_body(model, bytes(received) or b"{}")

@@ -19,6 +19,7 @@ from appliance.cli import (
     models_requantize,
     plan,
     serve,
+    users,
 )
 
 app = typer.Typer(
@@ -39,6 +40,7 @@ models_requantize.register(models.app)
 app.add_typer(models.app, name="models")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(keys.app, name="keys")
+app.add_typer(users.app, name="users")
 
 
 def _print_version(value: bool) -> None:

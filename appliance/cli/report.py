@@ -23,9 +23,11 @@ KEY_PLACEHOLDER = "$R1BOX_API_KEY"
 
 
 class TerminalReporter:
-    """Progress to stderr, the result to stdout. ``first_key`` is a key that was made just now: it is shown once."""
+    """Progress to stderr, the result to stdout. ``first_key`` is a key that was made just now: it is shown once.
+    ``setup_token`` is there while the box has no administrator."""
 
-    def __init__(self, *, first_key: str | None, has_keys: bool) -> None:
+    def __init__(self, *, first_key: str | None, has_keys: bool, setup_token: str | None = None) -> None:
+        self._setup_token = setup_token
         self._first_key = first_key
         self._has_keys = has_keys
         self._program = _program()
@@ -85,6 +87,9 @@ class TerminalReporter:
             fragment = f"#key={self._first_key}" if self._first_key else ""
             console.print(f"  Chat page   {address}/{fragment}")
         self._print_key()
+        if self._setup_token:
+            console.print(f"  First admin setup token {self._setup_token} for the chat page, or here:")
+            console.print(f"              {self._program} users create NAME --role admin")
         if setup is not None and info is not None:
             self._print_examples(address, setup.installed.id)
             if is_demo(setup.installed):

@@ -97,6 +97,8 @@ def _run(settings: Settings, *, demo: bool, first_key: bool) -> None:
     from appliance.daemon import Daemon, lay_foundation
     from appliance.demo import demo_file, import_demo
     from appliance.logs import configure_logging
+    from appliance.security.keys import Grant
+    from appliance.security.roles import PERMISSIONS, Role
 
     configure_logging(settings.log_level)
     foundation = lay_foundation(settings)
@@ -109,8 +111,10 @@ def _run(settings: Settings, *, demo: bool, first_key: bool) -> None:
         foundation = replace(foundation, settings=settings)
     secret = None
     if first_key and foundation.keys.count() == 0:
-        secret = foundation.keys.create("first").secret
-    Daemon(foundation, TerminalReporter(first_key=secret, has_keys=foundation.keys.count() > 0)).run()
+        secret = foundation.keys.create("first", Grant(scopes=PERMISSIONS[Role.USER])).secret
+    token = foundation.accounts.ensure_setup_token()
+    reporter = TerminalReporter(first_key=secret, has_keys=foundation.keys.count() > 0, setup_token=token)
+    Daemon(foundation, reporter).run()
 
 
 def _serves_demo(foundation: Foundation) -> bool:

@@ -1,7 +1,7 @@
 """Who is at the other end of the admin socket, by the kernel's word (``SO_PEERCRED``, unix(7)).
 
-Trusted are root, the service's own user, and members of the service's group when that group is the box's own (``r1box``):
-a group that other people happen to be in, such as ``users``, gives nobody anything.
+Trusted are root, the service's own user, and members of the group ``r1box`` when the service is in it: a group that
+other people happen to be in, such as ``users``, gives nobody anything.
 """
 
 from __future__ import annotations

@@ -18,6 +18,8 @@ from appliance.engine.base import EngineInfo, EngineState, EngineStatus
 from appliance.errors import PortInUse
 from appliance.model_setup import ModelSetup
 from appliance.schemas.offload import Offload
+from appliance.security.keys import Grant
+from appliance.security.roles import EVERYTHING
 from appliance.settings import load_settings
 from drivers.support import VendorSupport
 from drivers.types import Device, ProbeResult
@@ -114,7 +116,7 @@ async def test_a_whole_life_never_blocks_the_event_loop(foundation: Foundation) 
 
 
 async def test_cards_are_watched_from_the_start_to_the_end(foundation: Foundation) -> None:
-    key = foundation.keys.create("test").secret
+    key = foundation.keys.create("test", Grant(scopes=EVERYTHING)).secret
     monitor, reports = ScriptedMonitor(answer=[card(0)]), Reports()
     vendor = VendorSupport("nvidia", "NVIDIA", lambda root: OneCard(), lambda root: monitor)
     daemon = Daemon(foundation, reports, [vendor])

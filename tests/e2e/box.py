@@ -80,9 +80,10 @@ class Home:
         """Import a model; the result is its id."""
         return str(json.loads(self.run("models", "import", str(file), "--json").stdout)["id"])
 
-    def create_key(self, name: str) -> str:
-        """A new API key."""
-        return self.run("keys", "create", name, "--quiet").stdout.strip()
+    def create_key(self, name: str, *options: str) -> str:
+        """A new API key, which may everything unless ``options`` say otherwise."""
+        options = options or ("--scope", "all")
+        return self.run("keys", "create", name, "--quiet", *options).stdout.strip()
 
 
 class Box:

@@ -38,8 +38,18 @@ from appliance.security.users import UserRecord
 
 def users_router(access: Access, accounts: Accounts, lane: SlowLane) -> APIRouter:
     """``/api/admin/users``."""
-    whole = APIRouter(prefix="/api/admin/users", tags=["users"])
-    reading, writing = access.router(Permission.ACCOUNTS_READ), access.router(Permission.ACCOUNTS_WRITE)
+    whole, prefix = APIRouter(), "/api/admin/users"
+    whole.include_router(_user_reading(access.router(Permission.ACCOUNTS_READ, prefix=prefix, tag="users"), accounts))
+    whole.include_router(
+        _user_writing(access.router(Permission.ACCOUNTS_WRITE, prefix=prefix, tag="users"), accounts, lane)
+    )
+    whole.include_router(
+        _password_reset(access.router(Permission.ACCOUNTS_WRITE, prefix=prefix, tag="users"), accounts, lane)
+    )
+    return whole
+
+
+def _user_reading(reading: APIRouter, accounts: Accounts) -> APIRouter:
     users = accounts.users
 
     @reading.get("", response_model=UserList, operation_id="users_list")
@@ -58,6 +68,12 @@ def users_router(access: Access, accounts: Accounts, lane: SlowLane) -> APIRoute
     @reading.get("/{user_id}", response_model=UserBody, operation_id="users_get")
     async def get_user(user_id: int) -> Response:
         return json_reply(user_body(await asyncio.to_thread(users.get, user_id)))
+
+    return reading
+
+
+def _user_writing(writing: APIRouter, accounts: Accounts, lane: SlowLane) -> APIRouter:
+    users = accounts.users
 
     @writing.post(
         "",
@@ -92,9 +108,20 @@ def users_router(access: Access, accounts: Accounts, lane: SlowLane) -> APIRoute
         role = None if body.role is None else Role(body.role)
         if role is not None:
             _may_grant(caller, PERMISSIONS[role])
-        changed = {"role": role, "language": body.language, "disabled": body.disabled, "actor": actor_of(caller)}
-        return json_reply(user_body(await asyncio.to_thread(users.change, user_id, **changed)))
+        record = await asyncio.to_thread(
+            users.change,
+            user_id,
+            role=role,
+            language=body.language,
+            disabled=body.disabled,
+            actor=actor_of(caller),
+        )
+        return json_reply(user_body(record))
 
+    return writing
+
+
+def _password_reset(writing: APIRouter, accounts: Accounts, lane: SlowLane) -> APIRouter:
     @writing.post(
         "/{user_id}/password",
         status_code=204,
@@ -108,19 +135,22 @@ def users_router(access: Access, accounts: Accounts, lane: SlowLane) -> APIRoute
             raise LocalOnly(command="r1box users reset NAME")
         body = await read_body(request, PasswordReset)
         await lane.run(
-            users.set_password, user_id, body.password, must_change=body.must_change, actor=actor_of(caller)
+            accounts.users.set_password,
+            user_id,
+            body.password,
+            must_change=body.must_change,
+            actor=actor_of(caller),
         )
         return empty_reply()
 
-    whole.include_router(reading)
-    whole.include_router(writing)
-    return whole
+    return writing
 
 
 def keys_router(access: Access, accounts: Accounts) -> APIRouter:
     """``/api/admin/keys``."""
-    whole = APIRouter(prefix="/api/admin/keys", tags=["keys"])
-    reading, writing = access.router(Permission.ACCOUNTS_READ), access.router(Permission.ACCOUNTS_WRITE)
+    whole, prefix = APIRouter(), "/api/admin/keys"
+    reading = access.router(Permission.ACCOUNTS_READ, prefix=prefix, tag="keys")
+    writing = access.router(Permission.ACCOUNTS_WRITE, prefix=prefix, tag="keys")
     keys = accounts.keys
 
     @reading.get("", response_model=KeyList, operation_id="keys_list")
@@ -161,7 +191,8 @@ def keys_router(access: Access, accounts: Accounts) -> APIRouter:
         body, caller = await read_body(request, KeyGrant), caller_of(request)
         grant = _grant(body)
         _may_grant(caller, grant.scopes)
-        return json_reply(KeyBody(**_key_fields(await asyncio.to_thread(keys.change, key_id, grant, actor=actor_of(caller)))))
+        record = await asyncio.to_thread(keys.change, key_id, grant, actor=actor_of(caller))
+        return json_reply(KeyBody(**_key_fields(record)))
 
     @writing.delete("/{key_id}", response_model=KeyBody, operation_id="keys_revoke")
     async def revoke_key(request: Request, key_id: int) -> Response:
@@ -175,8 +206,9 @@ def keys_router(access: Access, accounts: Accounts) -> APIRouter:
 
 def sessions_router(access: Access, accounts: Accounts) -> APIRouter:
     """``/api/admin/sessions``."""
-    whole = APIRouter(prefix="/api/admin/sessions", tags=["sessions"])
-    reading, writing = access.router(Permission.ACCOUNTS_READ), access.router(Permission.ACCOUNTS_WRITE)
+    whole, prefix = APIRouter(), "/api/admin/sessions"
+    reading = access.router(Permission.ACCOUNTS_READ, prefix=prefix, tag="sessions")
+    writing = access.router(Permission.ACCOUNTS_WRITE, prefix=prefix, tag="sessions")
 
     @reading.get("", response_model=SessionList, operation_id="sessions_list")
     async def list_sessions(request: Request, query: Annotated[SessionQuery, Query()]) -> Response:

@@ -12,6 +12,12 @@ down_revision: str | None = "0001"
 
 
 def upgrade() -> None:
+    _people()
+    _audit()
+    _keys()
+
+
+def _people() -> None:
     from alembic import op  # late: the daemon lists the migrations at each start, and seldom runs one
 
     op.create_table(
@@ -44,6 +50,11 @@ def upgrade() -> None:
     )
     op.create_index("ix_user_session_hash", "user_session", ["hash"], unique=True)
     op.create_index("ix_user_session_user_id", "user_session", ["user_id"])
+
+
+def _audit() -> None:
+    from alembic import op
+
     op.create_table(
         "audit_event",
         sa.Column("seq", sa.Integer(), nullable=False, autoincrement=False),
@@ -67,6 +78,11 @@ def upgrade() -> None:
         sa.Column("hash", sa.String(64), nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+
+
+def _keys() -> None:
+    from alembic import op
+
     for column in (
         sa.Column("scopes", sa.String(256), nullable=False, server_default="inference metrics admin:read"),
         sa.Column("user_id", sa.Integer(), nullable=True),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from argon2 import PasswordHasher
 from sqlalchemy import Engine as DatabaseEngine
 from starlette.types import ASGIApp
 
@@ -17,7 +18,10 @@ from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.schemas.offload import Offload
-from appliance.security.keys import KeyRepository
+from appliance.security.accounts import Accounts
+from appliance.security.keys import Grant, KeyRepository
+from appliance.security.passwords import Passwords
+from appliance.security.roles import EVERYTHING
 from appliance.serving.admission import Admission
 from appliance.serving.chat import ChatService
 from appliance.serving.profile import profile_for
@@ -32,6 +36,7 @@ MODEL = "org/Tiny-R1"
 MAX_REQUEST_BYTES = 12 * 1024 * 1024
 TEMPLATE = "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant><think>\n"
 H20 = Device("nvidia", 0, "NVIDIA H20", chip="H20", memory_total_bytes=96 << 30)
+QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 ANSWER = ("two ", "and two", "</think>", "\n\n", "It is ", "4.")
 
 
@@ -89,6 +94,7 @@ class Box:
     engine: FakeEngine
     manager: Manager
     admission: Admission
+    accounts: Accounts
     keys: KeyRepository
     key: str
     database: DatabaseEngine
@@ -109,14 +115,15 @@ class Box:
 
 
 def make_box(folder: Path) -> Box:
-    """A box with one key named ``tester`` and a chat page of two files. Blocks."""
+    """A box with one key named ``tester``, which may everything, and a chat page of two files. Blocks."""
     web = folder / "web"
     (web / "js").mkdir(parents=True)
     (web / "index.html").write_text("<!doctype html><title>R1 Box</title>", encoding="utf-8")
     (web / "js" / "app.js").write_text("export {};", encoding="utf-8")
     (web / "secret.key").write_text("not served", encoding="utf-8")
     database = open_database(folder / "r1box.db")
-    keys = KeyRepository(database)
+    accounts = Accounts(database, folder, passwords=Passwords(QUICK_HASHER))
+    keys = accounts.keys
     engine = FakeEngine(ANSWER, cached_tokens=1)
     manager = Manager(engine, model_id=MODEL)
     control_tokens = frozenset(("<assistant>", "<user>", "<think>", "</think>"))
@@ -142,7 +149,7 @@ def make_box(folder: Path) -> Box:
             chat=ChatService(models, manager, admission),
             models=models,
             manager=manager,
-            keys=keys,
+            accounts=accounts,
             metrics=Metrics(
                 ServingCollector(manager, admission.stats),
                 DeviceCollector(telemetry.now),
@@ -156,5 +163,7 @@ def make_box(folder: Path) -> Box:
             web_folder=web,
         )
     )
-    secret = keys.create("tester").secret
-    return Box(app, models, engine, manager, admission, keys, secret, database, made, monitor, machine, verdicts)
+    secret = keys.create("tester", Grant(scopes=EVERYTHING)).secret
+    return Box(
+        app, models, engine, manager, admission, accounts, keys, secret, database, made, monitor, machine, verdicts
+    )

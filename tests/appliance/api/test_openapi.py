@@ -20,6 +20,20 @@ async def test_document_is_whole(client: httpx.AsyncClient) -> None:
     document = response.json()
     assert document["info"] == {"title": "R1 Box", "version": "1.2.3"}
     assert set(document["paths"]) == {
+        "/api/admin/keys",
+        "/api/admin/keys/{key_id}",
+        "/api/admin/sessions",
+        "/api/admin/sessions/{session_id}",
+        "/api/admin/users",
+        "/api/admin/users/{user_id}",
+        "/api/admin/users/{user_id}/password",
+        "/api/auth/login",
+        "/api/auth/logout",
+        "/api/auth/me",
+        "/api/auth/password",
+        "/api/auth/sessions",
+        "/api/auth/sessions/{session_id}",
+        "/api/auth/setup",
         "/api/admin/hardware",
         "/api/admin/hardware/refresh",
         "/api/admin/offload",
@@ -36,7 +50,8 @@ async def test_document_is_whole(client: httpx.AsyncClient) -> None:
     defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert references(document) <= defined
     chat = document["paths"]["/v1/chat/completions"]["post"]
-    assert chat["security"] == [{"key": []}]
+    assert chat["security"] == [{"key": []}, {"session": []}]
+    assert chat["x-r1box-rule"] == "inference"
     assert chat["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/ChatCompletionRequest")
     assert (await client.get("/openapi.json")).content == response.content
 
@@ -46,9 +61,9 @@ async def test_what_needs_a_key_says_so(client: httpx.AsyncClient) -> None:
     open_paths = {
         path
         for path, operations in document["paths"].items()
-        if not all(operation.get("security") == [{"key": []}] for operation in operations.values())
+        if not all(operation.get("security") for operation in operations.values())
     }
-    assert open_paths == {"/healthz", "/readyz"}
+    assert open_paths == {"/healthz", "/readyz", "/api/auth/login", "/api/auth/setup"}
 
 
 async def test_parameters_of_the_history_are_described(client: httpx.AsyncClient) -> None:
