@@ -15,6 +15,10 @@ def main() -> None:
         from appliance.engine.llamacpp.worker import main as worker_main
 
         sys.exit(worker_main(sys.argv[2:]))
+    if len(sys.argv) > 1 and sys.argv[1] == "structure-child":
+        from appliance.engine.structure_child import main as structure_main
+
+        sys.exit(structure_main())
     import typer
 
     from appliance.cli.app import app

@@ -35,12 +35,11 @@ _OPTIONS: Any = {
     "coerce_one_of": False,
 }
 
-# fmt: off
-_FORMATS = frozenset((
-    "date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uuid", "uri", "unknown",
-))
-# fmt: on
-"""Formats of strings that llguidance makes sure of. Another one is an annotation (JSON Schema 2020-12, 7.2.1)."""
+_FORMATS = frozenset(("date-time", "time", "date", "duration", "email", "hostname", "ipv4", "ipv6", "uri", "uuid"))
+"""Formats of strings that are made sure of. Any other is an annotation, as JSON Schema has it (2020-12, 7.2.1)."""
+
+_VALUES = frozenset(("const", "default", "enum", "example", "examples"))
+"""Keywords whose value is no schema, whatever it looks like."""
 
 _KEYWORD_OF_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions")
 _KEYWORD_OF_SCHEMA = ("additionalProperties", "items", "additionalItems", "contains", "not", "if", "then", "else")
@@ -80,7 +79,7 @@ def grammar_of(structure: Structure) -> str:
         case StructureKind.JSON_OBJECT:
             return LLMatcher.grammar_from_json_schema(ANY_OBJECT, overrides=_OPTIONS)
         case StructureKind.JSON_SCHEMA:
-            return LLMatcher.grammar_from_json_schema(text, overrides=_OPTIONS)
+            return LLMatcher.grammar_from_json_schema(_without_annotations(text), overrides=_OPTIONS)
         case StructureKind.REGEX:
             return LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(_unanchored(text), 'd')}/")
         case StructureKind.GRAMMAR:
@@ -157,6 +156,28 @@ def _narrowed(schema: Any, message: str) -> Problem:
             return Problem(message, path)
 
 
+def _without_annotations(text: str) -> str:
+    """The schema without formats that say nothing about its strings, which llguidance would refuse."""
+    try:
+        schema = json.loads(text)
+    except (RecursionError, ValueError) as error:
+        raise ValueError("the schema is not JSON") from error
+    if schema is True:
+        schema = {}
+    if not isinstance(schema, dict):
+        raise ValueError("a schema is an object")
+    waiting: list[Any] = [schema]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            if isinstance(format_ := value.get("format"), str) and format_ not in _FORMATS:
+                del value["format"]
+            waiting.extend(inner for keyword, inner in value.items() if keyword not in _VALUES)
+    return json.dumps(schema)
+
+
 def _parts(schema: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     """The schemas right inside of one, with where they are."""
     if not isinstance(schema, dict):
@@ -182,6 +203,9 @@ def _unanchored(pattern: str) -> str:
 
 def _one_line(message: str) -> str:
     """What a person needs of llguidance's message, which may be many lines that draw where."""
+    unknown = re.fullmatch(r"Unimplemented keys: \[(.*)\]", message.strip())
+    if unknown:
+        return f"this is not supported here: {unknown[1].replace(chr(34), '')}"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
     reason = next((line for line in lines if line.startswith("error:")), None)
     first = lines[0] if lines else "it cannot be compiled"
