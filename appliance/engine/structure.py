@@ -29,7 +29,7 @@ ANY_OBJECT = '{"type":"object"}'
 
 _OPTIONS: Any = {
     # One blank, or one line break and its indentation: a model that may write blanks for ever sometimes does.
-    "whitespace_pattern": r"[\x20\x09]|\x0A[\x20\x09]{0,64}",
+    "whitespace_pattern": r"[\x20\x09]|\x0A[\x20\x09]{0,32}",
     # What a schema says must hold; a schema must not say otherwise itself ("x-guidance").
     "lenient": False,
     "coerce_one_of": False,
