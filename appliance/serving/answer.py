@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from appliance.engine.request import TokenDelta, TokenLogprob
+from appliance.engine.request import TokenDelta
+from appliance.serving.alignment import TokenAligner
 from appliance.serving.reasoning import ReasoningSplitter
 from appliance.serving.stop import StopFilter
 from appliance.serving.tools.plan import ToolPlan
@@ -30,7 +31,8 @@ class AnswerReader:
         self._calls: ToolCallSplitter | None = None
         if tools.offered:
             self._calls = splitter_for(tools.format, tools.names, only_one=tools.only_one)
-        self._logprobs: list[TokenLogprob] = []
+        self._tokens = TokenAligner()
+        self._answer_start = 0
 
     @property
     def in_reasoning(self) -> bool:
@@ -58,46 +60,52 @@ class AnswerReader:
 
     def feed(self, delta: TokenDelta) -> Iterator[AnswerPart]:
         """What the tokens let us pass on."""
-        was_thought = self._thought.in_reasoning
+        self._tokens.add(delta.text, delta.logprobs)
         parts = self._thought.feed(delta.text, delta.count)
-        if delta.logprobs:
-            belongs = not was_thought and not self._thought.in_reasoning and not self._thought.before_answer
-            self._logprobs = [*self._logprobs, *delta.logprobs] if belongs else []
-        for part in parts:
-            if isinstance(part, ReasoningDelta):
-                yield part
-            else:
-                yield from self._text(part.text)
+        if self._thought.in_reasoning:
+            self._tokens.forget()
+        yield from self._split(parts)
 
     def finish(self) -> Iterator[AnswerPart]:
         """What was held back, when the model has ended."""
-        for part in self._thought.finish():
-            if isinstance(part, ReasoningDelta):
-                yield part
-            else:
-                yield from self._text(part.text)
+        yield from self._split(self._thought.finish())
         if self._calls is not None:
             yield from self._parts(self._calls.finish())
         if rest := self._stop.finish():
             yield self._content(rest)
 
+    def _split(self, parts: Iterable[ReasoningDelta | ContentDelta]) -> Iterator[AnswerPart]:
+        for part in parts:
+            if isinstance(part, ReasoningDelta):
+                yield part
+            else:
+                yield from self._text(part.text)
+
     def _text(self, text: str) -> Iterator[AnswerPart]:
-        if self._calls is not None:
-            yield from self._parts(self._calls.feed(text))
-        elif said := self._stop.feed(text):
-            yield self._content(said)
+        """Text after the thought: the last characters that came, whatever was held back before."""
+        start = self._tokens.position - len(text)
+        if self._calls is None:
+            yield from self._say(text, start)
+            return
+        if self._calls.position == 0:
+            self._answer_start = start
+        yield from self._parts(self._calls.feed(text))
 
     def _parts(self, parts: Iterable[ContentDelta | ToolCallDelta | ToolCallDropped]) -> Iterator[AnswerPart]:
+        assert self._calls is not None
+        places = iter(self._calls.take_places())
         for part in parts:
             if isinstance(part, ContentDelta):
-                if said := self._stop.feed(part.text):
-                    yield self._content(said)
+                yield from self._say(part.text, self._answer_start + next(places))
             elif self._stop.stop_string is None:
                 if rest := self._stop.finish():  # the text before a call is over
                     yield self._content(rest)
-                self._logprobs = []
                 yield part
 
+    def _say(self, text: str, start: int) -> Iterator[ContentDelta]:
+        self._tokens.expect(start, len(text))
+        if said := self._stop.feed(text):
+            yield self._content(said)
+
     def _content(self, text: str) -> ContentDelta:
-        logprobs, self._logprobs = tuple(self._logprobs), []
-        return ContentDelta(text, logprobs)
+        return ContentDelta(text, self._tokens.pass_on(len(text)))

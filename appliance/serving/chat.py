@@ -9,6 +9,7 @@ from typing import Protocol
 
 from appliance.engine.base import Engine, EngineInfo, EngineStatus, Feature
 from appliance.engine.request import GenerationRequest
+from appliance.engine.structure_check import StructureChecker
 from appliance.errors import InvalidRequest, ModelNotFound, ModelNotReady
 from appliance.serving.admission import Admission
 from appliance.serving.choices import ChoiceStream, open_all
@@ -18,6 +19,7 @@ from appliance.serving.profile import sampling_for
 from appliance.serving.prompt import PromptMaker
 from appliance.serving.stop import check_stop_strings
 from appliance.serving.stream import ChatPlan, ChatStream
+from appliance.serving.structured import check_demanded_call, check_structure
 from appliance.serving.tools.plan import check_tools
 from appliance.serving.types import ChatMessage, ChatRequest, SamplingPolicy, ServedModel, ToolMode
 
@@ -54,17 +56,18 @@ class ChatService:
         self._admission = admission
         self._sampling_policy = sampling_policy
         self._prompts = PromptMaker()
+        self._structures = StructureChecker()
         self._background: set[asyncio.Task[None]] = set()
 
     async def open(self, request: ChatRequest) -> ChatStream:
         """Check everything that can be refused, then take a seat or a place in the queue.
 
-        1. the request's values, 2. the model and its engine, 3. the prompt by profile and template, 4. its tokens
-        against the seat, without the oldest turns if the client allows that, 5. admission. The stream, which must be
-        closed, only waits for its turn and generates.
+        1. the request's values, 2. the model and its engine, 3. the form of the answer, 4. the prompt by profile and
+        template, 5. its tokens against the seat, without the oldest turns if the client allows that, 6. admission. The
+        stream, which must be closed, only waits for its turn and generates.
 
         Raises InvalidRequest, ModelNotFound, ModelNotReady, ChatTemplateMissing, ChatTemplateUnusable,
-        ContextLengthExceeded, EngineLost, QueueFull.
+        ContextLengthExceeded, EngineLost, GenerationFailed, QueueFull.
         """
         _check(request)
         model = self._model(request.model)
@@ -72,7 +75,11 @@ class ChatService:
         sampling, changes = sampling_for(model.profile, request.sampling, policy)
         engine, info = self._ready(model)
         _check_features(request, info)
+        if request.structure is not None:
+            await check_structure(self._structures, request.structure)
         prompt = await self._prompts.fitting(model, request, engine, info)
+        if prompt.tools.structure is not None:
+            await check_demanded_call(self._structures, prompt.tools.structure, prompt.tools.offered)
         plan = ChatPlan(
             generation=GenerationRequest(
                 request_id=request.request_id,

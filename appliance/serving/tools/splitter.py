@@ -79,7 +79,10 @@ class ToolCallSplitter(ABC):
         self._scanner: JsonObjectScanner | None = None
         self._in_call = False
         self._after_call = False
+        self._places: list[int] = []
         self.completed = 0
+        self.position = 0
+        """Characters that came so far."""
 
     @property
     def satisfied(self) -> bool:
@@ -89,6 +92,7 @@ class ToolCallSplitter(ABC):
     def feed(self, text: str) -> list[ToolEvent]:
         """What ``text`` lets us pass on."""
         self._held += text
+        self.position += len(text)
         out: list[ToolEvent] = []
         while self._held and not self.satisfied:
             before = (self._held, self._in_call, self._scanner)
@@ -114,11 +118,23 @@ class ToolCallSplitter(ABC):
             return [ToolCallDropped(index=self._index, text=self._raw + held)]
         if self._after_call and (not held.strip(_SPACE) or any(one.startswith(held) for one in self.fillers)):
             return []
-        return [ContentDelta(held)] if held else []
+        out: list[ToolEvent] = []
+        self._say(out, held, self.position - len(held))
+        return out
+
+    def take_places(self) -> list[int]:
+        """Where in all that came each ``ContentDelta`` begins that was given since the last call."""
+        places, self._places = self._places, []
+        return places
 
     @abstractmethod
     def head(self, held: str) -> Head | None:
         """A call's beginning in ``held``, None when it takes more text to say. Raises NoCall."""
+
+    def _say(self, out: list[ToolEvent], text: str, place: int) -> None:
+        if text:
+            out.append(ContentDelta(text))
+            self._places.append(place)
 
     def _text(self, out: list[ToolEvent]) -> None:
         """Pass text on up to the next opening mark, what stands around calls left out."""
@@ -127,7 +143,7 @@ class ToolCallSplitter(ABC):
         place, opening = _first(self._held, self.openings)
         if opening:
             said = self._held[:place].rstrip(_SPACE)
-            out += [ContentDelta(said)] if said else []
+            self._say(out, said, self.position - len(self._held))
             self._space = self._held[len(said) : place]
             self._held = self._held[place:]
             self._in_call = True
@@ -135,7 +151,7 @@ class ToolCallSplitter(ABC):
         keep = _may_begin(self._held, self.openings)
         sure = self._held[: len(self._held) - keep].rstrip(_SPACE)
         if sure:
-            out.append(ContentDelta(sure))
+            self._say(out, sure, self.position - len(self._held))
             self._held = self._held[len(sure) :]
             self._after_call = False
 
@@ -191,7 +207,7 @@ class ToolCallSplitter(ABC):
             out.append(ToolCallDropped(index=self._index, text=self._raw))
         else:
             opening = next(one for one in self.openings if self._held.startswith(one))
-            out.append(ContentDelta(self._space + opening))
+            self._say(out, self._space + opening, self.position - len(self._held) - len(self._space))
             self._space = ""
             self._held = self._held[len(opening) :]
         self._in_call, self._scanner, self._after_call = False, None, False

@@ -11,26 +11,38 @@ Schema = dict[str, Any]
 
 names = st.sampled_from(["name", "age", "größe", "is ok", 'quo"te', "a\\b", "日本", "x" * 12, "", "$ref", "type"])
 
-_strings = st.one_of(
-    st.builds(lambda low, more: {"type": "string", "minLength": low, "maxLength": low + more}, st.integers(0, 4), st.integers(0, 12)),
-    st.sampled_from(
-        [
-            {"type": "string", "pattern": "^[a-f]{2,6}$"},
-            {"type": "string", "pattern": "^\\d{3}-\\d{4}$"},
-            {"type": "string", "format": "date"},
-            {"type": "string", "format": "uuid"},
-            {"type": "string", "format": "ipv4"},
-        ]
-    ),
+
+def _limited_string(low: int, more: int) -> Schema:
+    return {"type": "string", "minLength": low, "maxLength": low + more}
+
+
+def _limited_number(low: int, more: int) -> Schema:
+    return {"type": "integer", "minimum": low, "maximum": low + more}
+
+
+def _quarters(low: int) -> Schema:
+    return {"type": "number", "minimum": low, "maximum": low + 3, "multipleOf": 0.25}
+
+
+_strings = st.builds(_limited_string, st.integers(0, 4), st.integers(0, 12)) | st.sampled_from(
+    [
+        {"type": "string", "pattern": "^[a-f]{2,6}$"},
+        {"type": "string", "pattern": "^\\d{3}-\\d{4}$"},
+        {"type": "string", "format": "date"},
+        {"type": "string", "format": "uuid"},
+        {"type": "string", "format": "ipv4"},
+    ]
 )
 _numbers = st.one_of(
-    st.builds(lambda low, more: {"type": "integer", "minimum": low, "maximum": low + more}, st.integers(-2000, 2000), st.integers(0, 5000)),
-    st.sampled_from([{"type": "integer", "exclusiveMinimum": 0, "maximum": 10**6, "multipleOf": 5}]),
-    st.builds(lambda low: {"type": "number", "minimum": low, "maximum": low + 3, "multipleOf": 0.25}, st.integers(-50, 50)),
+    st.builds(_limited_number, st.integers(-2000, 2000), st.integers(0, 5000)),
+    st.builds(_quarters, st.integers(-50, 50)),
+    st.just({"type": "integer", "exclusiveMinimum": 0, "maximum": 10**6, "multipleOf": 5}),
 )
+_plain = st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=4)
+_constants = st.integers(-(2**53), 2**53) | st.text(max_size=6) | st.lists(st.integers(0, 3), max_size=2)
 _values = st.one_of(
-    st.builds(lambda values: {"enum": values}, st.lists(st.one_of(st.none(), st.booleans(), st.integers(-5, 5), st.text(max_size=4)), min_size=1, max_size=5, unique_by=repr)),
-    st.builds(lambda value: {"const": value}, st.one_of(st.integers(-(2**53), 2**53), st.text(max_size=6), st.lists(st.integers(0, 3), max_size=2))),
+    st.builds(lambda values: {"enum": values}, st.lists(_plain, min_size=1, max_size=5, unique_by=repr)),
+    st.builds(lambda value: {"const": value}, _constants),
     st.sampled_from([{"type": "boolean"}, {"type": "null"}, {"type": ["boolean", "null"]}]),
 )
 
