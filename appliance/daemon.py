@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+import ssl
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import structlog
 import uvicorn
@@ -24,6 +25,7 @@ import uvloop
 from sqlalchemy import Engine as Database
 
 from appliance.api.app import ApiServices, create_app
+from appliance.certificates import ServerCertificate
 from appliance.engine.base import Engine, EngineInfo, EngineStatus
 from appliance.engine.factory import LlamaCppFactory
 from appliance.engine.manager import EngineManager
@@ -44,6 +46,8 @@ from appliance.serving.chat import ChatService
 from appliance.serving.types import SamplingPolicy, ServedModel
 from appliance.settings import Settings
 from appliance.store.database import open_database
+from appliance.system.announce import Announcement, announce_until_cancelled
+from appliance.system.names import EVERY_NETWORK, addresses, is_loopback
 from appliance.system.notify import ServiceNotifier
 from appliance.telemetry import TelemetryService
 from drivers.host_sample import HostSampler
@@ -145,6 +149,7 @@ class Daemon:
             self._admission,
             sampling_policy=SamplingPolicy(self._settings.sampling_policy),
         )
+        self._certificate = ServerCertificate(self._settings)
         self._held = ExitStack()
         self._hardware = HardwareReader(lambda: detect([vendor.probe(ROOT) for vendor in vendors]))
         self._detection: asyncio.Task[HardwareSnapshot] | None = None
@@ -156,12 +161,13 @@ class Daemon:
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM. Raises AppError or ModelError when it cannot start."""
         settings = self._settings
+        context = self._certificate.open()
         with bind(settings.host, settings.port) as listener:
-            server = self._server()
+            server = self._server(context)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve(server, listener))
 
-    def _server(self) -> uvicorn.Server:
+    def _server(self, context: ssl.SSLContext | None = None) -> uvicorn.Server:
         app = create_app(
             ApiServices(
                 chat=self._chat,
@@ -179,19 +185,22 @@ class Daemon:
                 version=version("r1box"),
                 max_request_bytes=self._settings.max_request_bytes,
                 allowed_origins=frozenset(self._settings.allowed_origins),
+                authority=self._certificate.authority,
             )
         )
-        return uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_config=None,
-                access_log=False,
-                ws="none",
-                server_header=False,
-                lifespan="off",
-                timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
-            )
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            ws="none",
+            server_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
         )
+        config.load()
+        # uvicorn would make a context of its own from files; this one can take a renewed certificate while it serves.
+        config.ssl = context
+        return uvicorn.Server(config)
 
     async def _serve(self, server: uvicorn.Server, listener: socket.socket) -> None:
         def stop() -> None:
@@ -205,7 +214,7 @@ class Daemon:
                 asyncio.get_running_loop().add_signal_handler(number, stop)
         host, port = listener.getsockname()[:2]
         http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
-        beat = asyncio.create_task(self._notifier.keep_beating(), name="systemd")
+        companions = [asyncio.create_task(work, name=name) for name, work in self._companions(host, port).items()]
         self._reporter.listening(host, port)
         if self._sampler is not None:
             self._sampler.start()
@@ -235,8 +244,24 @@ class Daemon:
             await self._end_watching()
             self._held.close()
             await asyncio.to_thread(self._foundation.database.dispose)
-            beat.cancel()
-            await asyncio.wait({beat})
+            for companion in companions:
+                companion.cancel()
+            await asyncio.wait(companions)
+
+    def _companions(self, host: str, port: int) -> dict[str, Coroutine[Any, Any, None]]:
+        """What runs beside the server as long as it does, by name."""
+        settings = self._settings
+        companions = {"systemd": self._notifier.keep_beating(), "certificate": self._certificate.keep_current()}
+        if settings.mdns_name is not None and not is_loopback(host):
+            announcement = Announcement(
+                settings.mdns_name,
+                port=port,
+                secure=settings.tls != "off",
+                version=version("r1box"),
+                addresses=addresses() if host in EVERY_NETWORK else (host,),
+            )
+            companions["announcement"] = announce_until_cancelled(announcement)
+        return companions
 
     async def _load(self, host: str, port: int) -> None:
         """Load the model that the settings name, or the store's default, and say when it is ready."""

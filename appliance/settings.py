@@ -11,12 +11,13 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -42,6 +43,14 @@ def _off_or_sane(interval_s: float) -> float:
     if interval_s != 0 and not 0.5 <= interval_s <= 60:
         raise PydanticCustomError("interval_out_of_range", "Input should be 0 (off) or from 0.5 to 60")
     return interval_s
+
+
+def _listed(given: Any) -> Any:
+    return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
+
+
+def _off(given: Any) -> Any:
+    return None if given == "off" else given
 
 
 Folder = Annotated[Path, AfterValidator(_absolute)]
@@ -85,6 +94,26 @@ class Settings(BaseSettings):
         description="Address to listen on. The default is reachable from this machine alone; 0.0.0.0 is every network.",
     )
     port: int = Field(default=8080, ge=0, le=65535, description="TCP port to listen on; 0 takes any free one.")
+    tls: Literal["off", "local", "files"] = Field(
+        default="off",
+        description="How the port is encrypted: off is plain HTTP, local is HTTPS with a certificate of the box's own "
+        "authority (https://ADDRESS/authority.crt), files is HTTPS with tls_certificate and tls_key.",
+    )
+    tls_certificate: Folder | None = Field(
+        default=None, description="PEM file with the server's certificate and those between it and its authority."
+    )
+    tls_key: Folder | None = Field(default=None, description="PEM file with the certificate's key, not encrypted.")
+    more_names: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        default=(),
+        description="Names and addresses that the box is reached by beside those it knows itself, with commas between "
+        "them, such as ai.hospital.example. They go into its certificate.",
+    )
+    mdns_name: Annotated[str | None, BeforeValidator(_off)] = Field(
+        default="r1box",
+        pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        description="Name that is announced to the network: r1box is r1box.local, a second box gets r1box-2.local; "
+        "off announces nothing. Never announced when only this machine can reach the port.",
+    )
     model: str | None = Field(
         default=None,
         min_length=1,
@@ -204,6 +233,12 @@ class Settings(BaseSettings):
     download_bytes_per_s: int | None = Field(
         default=None, ge=1024, description="Most bytes per second that a download takes. Without it: no limit."
     )
+
+    @model_validator(mode="after")
+    def _has_certificate(self) -> Self:
+        if self.tls == "files" and (self.tls_certificate is None or self.tls_key is None):
+            raise PydanticCustomError("certificate_missing", "tls = files needs tls_certificate and tls_key")
+        return self
 
     @classmethod
     def settings_customise_sources(

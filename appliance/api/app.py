@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from appliance.api.openai.chat import chat_router
 from appliance.api.openai.models import models_router
 from appliance.api.openapi import openapi_router
 from appliance.api.origins import OriginGuard
-from appliance.api.pages import WEB_FOLDER, load_pages, pages_router
+from appliance.api.pages import WEB_FOLDER, authority_router, load_pages, pages_router
 from appliance.api.sse import DEFAULT_KEEP_ALIVE_S
 from appliance.security.accounts import Accounts
 from appliance.security.roles import Permission
@@ -31,11 +31,16 @@ from appliance.serving.chat import ChatService
 from appliance.serving.types import ServedModel
 
 
+def _no_authority() -> bytes | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
     """What the API stands on. ``manager`` is ``EngineManager``, ``models`` the mapping by id that ``chat`` has too,
     ``telemetry`` ``TelemetryService``, ``hardware`` ``HardwareReader``, ``offload`` ``OffloadProver`` with what it
-    checks. ``allowed_origins``: other servers whose pages may use the API."""
+    checks. ``allowed_origins``: other servers whose pages may use the API. ``authority`` reads the box's own authority
+    (PEM)."""
 
     chat: ChatService
     models: Mapping[str, ServedModel]
@@ -47,6 +52,7 @@ class ApiServices:
     offload: OffloadSource
     version: str
     max_request_bytes: int
+    authority: Callable[[], bytes | None] = _no_authority
     web_folder: Path = WEB_FOLDER
     keep_alive_s: float = DEFAULT_KEEP_ALIVE_S
     allowed_origins: frozenset[str] = frozenset()
@@ -80,6 +86,7 @@ def _open(access: Access, services: ApiServices) -> APIRouter:
     """What strangers may ask for."""
     router = access.router(Entry.PUBLIC)
     router.include_router(health_router(services.manager, services.offload.verdict))
+    router.include_router(authority_router(services.authority))
     router.include_router(pages_router(load_pages(services.web_folder)))
     return router
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
+
+from appliance.errors import AppError
 
 WEB_FOLDER = Path(__file__).parent / "web"
 
@@ -31,6 +34,15 @@ _MEDIA_TYPES = {
     ".woff2": "font/woff2",
     ".txt": "text/plain; charset=utf-8",
 }
+
+
+class NoAuthority(AppError):
+    """The box has no authority of its own."""
+
+    code = "no_authority"
+    http_status = 404
+    template = "This box has no authority of its own."
+    hint_template = "It serves plain HTTP, or a certificate that computers trust already."
 
 
 _FOR_TOOLS = frozenset(("package.json", "tsconfig.json"))
@@ -84,3 +96,18 @@ def _endpoint(page: Page) -> Callable[[Request], Awaitable[Response]]:
         return Response(page.content, headers=headers, media_type=page.media_type)
 
     return serve
+
+
+def authority_router(authority: Callable[[], bytes | None]) -> APIRouter:
+    """``GET /authority.crt``: the certificate that a computer installs to trust the box. It is public by nature."""
+    router = APIRouter(include_in_schema=False)
+
+    @router.api_route("/authority.crt", methods=["GET", "HEAD"], response_model=None)
+    async def get_authority() -> Response:
+        pem = await asyncio.to_thread(authority)
+        if pem is None:
+            raise NoAuthority
+        headers = {"Content-Disposition": 'attachment; filename="r1box-authority.crt"', "Cache-Control": "no-store"}
+        return Response(pem, media_type="application/x-x509-ca-cert", headers=headers)
+
+    return router

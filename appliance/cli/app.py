@@ -19,6 +19,7 @@ from appliance.cli import (
     models_requantize,
     plan,
     serve,
+    tls,
     users,
 )
 
@@ -41,6 +42,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(keys.app, name="keys")
 app.add_typer(users.app, name="users")
+app.add_typer(tls.app, name="tls")
 
 
 def _print_version(value: bool) -> None:

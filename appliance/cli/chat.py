@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +23,9 @@ def chat_command(
     message: Annotated[str | None, typer.Argument(help="One question; without it: a conversation.")] = None,
     url: Annotated[str | None, typer.Option(help="Address of the box. Default: the settings' host and port.")] = None,
     key: Annotated[str | None, typer.Option(envvar="R1BOX_API_KEY", help="API key.")] = None,
+    ca: Annotated[
+        str | None, typer.Option(help="PEM file with the authority to trust. Default on the box itself: its own.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="Model id. Default: the one that is served.")] = None,
     hide_thinking: Annotated[bool, typer.Option("--hide-thinking", help="Show only the answer.")] = False,
 ) -> None:
@@ -33,7 +37,7 @@ def chat_command(
     if not key:
         raise ChatFailed(problem="There is no API key to send.", next_step="Give --key or set R1BOX_API_KEY.")
     address = (url or _default_url()).rstrip("/")
-    client = OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0)
+    client = OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, http_client=_http_client(ca, own=url is None))
     try:
         served = model or next(iter(client.models.list())).id
         conversation = _Conversation(client, served, hide_thinking=hide_thinking)
@@ -119,7 +123,28 @@ def _default_url() -> str:
 
     settings = load_settings()
     host = "127.0.0.1" if settings.host in ("0.0.0.0", "::") else settings.host  # noqa: S104 - compared, not bound
-    return f"http://{host}:{settings.port}"
+    return f"{'http' if settings.tls == 'off' else 'https'}://{host}:{settings.port}"
+
+
+def _http_client(ca: str | None, *, own: bool) -> Any:
+    """A client that trusts what was named, or for this box ``own`` authority; else None, the library's own."""
+    import httpx
+
+    from appliance.errors import ChatFailed
+    from appliance.settings import load_settings
+
+    file: str | None = ca
+    if file is None and own:
+        settings = load_settings()
+        if settings.tls == "local":
+            file = str(settings.state_dir / "tls" / "authority.crt")
+    if file is None:
+        return None
+    try:
+        return httpx.Client(verify=ssl.create_default_context(cafile=file), timeout=None)  # noqa: S113 - answers take long
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ChatFailed(problem=f"{file} cannot be read: {reason}.", next_step="Name it with --ca.") from error
 
 
 def _problem(error: Any, address: str) -> str:

@@ -9,7 +9,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import psutil
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -18,6 +17,7 @@ from appliance.demo import is_demo
 from appliance.engine.base import EngineInfo, EngineState, EngineStatus
 from appliance.model_setup import ModelSetup
 from appliance.schemas.offload import Offload
+from appliance.system.names import EVERY_NETWORK, addresses
 
 KEY_PLACEHOLDER = "$R1BOX_API_KEY"
 
@@ -26,10 +26,13 @@ class TerminalReporter:
     """Progress to stderr, the result to stdout. ``first_key`` is a key that was made just now: it is shown once.
     ``setup_token`` is there while the box has no administrator."""
 
-    def __init__(self, *, first_key: str | None, has_keys: bool, setup_token: str | None = None) -> None:
+    def __init__(
+        self, *, first_key: str | None, has_keys: bool, setup_token: str | None = None, scheme: str = "http"
+    ) -> None:
         self._setup_token = setup_token
         self._first_key = first_key
         self._has_keys = has_keys
+        self._scheme = scheme
         self._program = _program()
         self._console = stderr()
         self._progress: Progress | None = None
@@ -38,7 +41,7 @@ class TerminalReporter:
 
     def listening(self, host: str, port: int) -> None:
         """The socket is open; nothing is loaded yet."""
-        self._console.print(f"[dim]Listening on {_url(host, port)}[/]")
+        self._console.print(f"[dim]Listening on {_url(self._scheme, host, port)}[/]")
 
     def loading(self, setup: ModelSetup) -> None:
         """The model is about to be loaded."""
@@ -69,7 +72,7 @@ class TerminalReporter:
     def ready(self, setup: ModelSetup | None, info: EngineInfo | None, host: str, port: int) -> None:
         """Everything is up."""
         console = stdout()
-        address = _url(_reachable(host), port)
+        address = _url(self._scheme, _reachable(host), port)
         if setup is not None and info is None:
             console.print(f"\n[bold]R1 Box is up on {address}; {escape(setup.installed.id)} is not served.[/]")
             console.print(f"  Why         the error above; {self._program} doctor checks the cards")
@@ -86,6 +89,8 @@ class TerminalReporter:
             self._print_offload()
             fragment = f"#key={self._first_key}" if self._first_key else ""
             console.print(f"  Chat page   {address}/{fragment}")
+            if self._scheme == "https":
+                console.print(f"  Trust       {self._program} tls show   (what to install on people's computers)")
         self._print_key()
         if self._setup_token:
             console.print(f"  First admin setup token {self._setup_token} for the chat page, or here:")
@@ -153,25 +158,12 @@ def _program() -> str:
     return relative if len(relative) < len(str(path)) else str(path)
 
 
-def _url(host: str, port: int) -> str:
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+def _url(scheme: str, host: str, port: int) -> str:
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def _reachable(host: str) -> str:
-    """The address to tell people: for "every network" that of the first interface that is up and not loopback.
-
-    A sandbox may forbid to ask for interfaces (systemd's RestrictAddressFamilies without AF_NETLINK): a line for people
-    is no reason not to serve.
-    """
-    if host not in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
+    """The address to tell people: for "every network" that of the first interface that is up and not loopback."""
+    if host not in EVERY_NETWORK:
         return host
-    try:
-        up = {name for name, stats in psutil.net_if_stats().items() if stats.isup and name != "lo"}
-        interfaces = psutil.net_if_addrs()
-    except OSError:
-        return "127.0.0.1"
-    for name, addresses in interfaces.items():
-        for entry in addresses:
-            if name in up and entry.family.name == "AF_INET":
-                return str(entry.address)
-    return "127.0.0.1"
+    return next(iter(addresses()), "127.0.0.1")

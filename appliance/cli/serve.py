@@ -24,6 +24,7 @@ def serve(
     model: Annotated[str | None, typer.Option(help="Id of the model to load. Default: the store's default.")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on; 0.0.0.0 is every network.")] = None,
     port: Annotated[int | None, typer.Option(help="TCP port; 0 takes a free one.")] = None,
+    tls: Annotated[str | None, typer.Option(help="off, local (the box's own authority) or files.")] = None,
     seats: Annotated[int | None, typer.Option(help="Chats answered at the same time. Default: what fits.")] = None,
     context: Context = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the engine. Default: the cores.")] = None,
@@ -69,6 +70,7 @@ def serve(
             "model": model,
             "host": host,
             "port": port,
+            "tls": tls,
             "seats": seats,
             "context_tokens": context,
             "threads": threads,
@@ -113,7 +115,12 @@ def _run(settings: Settings, *, demo: bool, first_key: bool) -> None:
     if first_key and foundation.keys.count() == 0:
         secret = foundation.keys.create("first", Grant(scopes=PERMISSIONS[Role.USER])).secret
     token = foundation.accounts.ensure_setup_token()
-    reporter = TerminalReporter(first_key=secret, has_keys=foundation.keys.count() > 0, setup_token=token)
+    reporter = TerminalReporter(
+        first_key=secret,
+        has_keys=foundation.keys.count() > 0,
+        setup_token=token,
+        scheme="http" if settings.tls == "off" else "https",
+    )
     Daemon(foundation, reporter).run()
 
 

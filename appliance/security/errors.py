@@ -1,4 +1,4 @@
-"""What can be wrong with a request to make or end a key."""
+"""What can be wrong with keys, users, sessions and certificates."""
 
 from __future__ import annotations
 
@@ -193,3 +193,13 @@ class KeyInUrl(AppError):
     http_status = 400
     template = "The address holds a key. Addresses end up in logs and histories; consider the key known to others."
     hint_template = "Send it as 'Authorization: Bearer r1b_...', and replace the key: r1box keys revoke NAME"
+
+
+class CertificateUnusable(AppError):
+    """Certificate or key cannot be read, do not belong together, or cannot be written."""
+
+    code = "certificate_unusable"
+    template = "The certificate in {path} cannot be used: {reason}."
+    hint_template = (
+        'r1box tls show says what there is, r1box tls new-authority starts over, tls = "off" serves without.'
+    )

@@ -108,7 +108,7 @@ class Box:
 
     def wait_listening(self) -> None:
         """Return when the address is known."""
-        self.url = self.wait_until(lambda: _find(r"Listening on (http://\S+)", self.errors))
+        self.url = self.wait_until(lambda: _find(r"Listening on (https?://\S+)", self.errors))
 
     def wait_ready(self) -> None:
         """Return when ``/readyz`` says so."""
