@@ -65,6 +65,9 @@ _log = structlog.get_logger(__name__)
 SHUTDOWN_TIMEOUT_S = 10
 """How long running answers may go on after the daemon was told to stop; systemd waits longer (TimeoutStopSec)."""
 
+STOP_TIMEOUT_S = 15
+"""How long a worker may take to end, most of it to write idle chats to disk."""
+
 LISTEN_BACKLOG = 512
 ROOT = Path("/")
 """Where the drivers look for ``proc``, ``sys`` and ``dev``."""
@@ -240,7 +243,7 @@ class Daemon:
             await asyncio.wait({http})
             await self._offload.aclose()
             await self._chat.aclose()
-            await self._manager.unload(drain_timeout_s=0, stop_timeout_s=5)
+            await self._manager.unload(drain_timeout_s=0, stop_timeout_s=STOP_TIMEOUT_S)
             await self._end_watching()
             self._held.close()
             await asyncio.to_thread(self._foundation.database.dispose)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -47,6 +48,9 @@ MOST_SEATS = 256
 
 MOST_CHAT_MEMORY_BYTES = 8 * 1024**3
 """More of the host's memory is kept for idle chats only when the operator says so."""
+
+MOST_CHAT_DISK_BYTES = 16 * 1024**3
+"""The same of the disk."""
 
 HOST_DEVICE = "host"
 """``MemoryEstimate.device`` of the host's memory."""
@@ -107,6 +111,10 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
         visible_tokens=tuple(sorted(t for t in control_tokens if any(word in t for word in _VISIBLE_WORDS))),
         experts_on_host=plan.experts_on_host,
         tier_memory_bytes=_chat_memory_bytes(plan, snapshot, settings),
+        tier_disk_bytes=_chat_disk_bytes(settings),
+        tier_dir=chat_dir(settings),
+        tier_key_file=chat_key_file(settings),
+        model_sha256=installed.sha256,
     )
     return ModelSetup(installed, plan, engine, _served(installed, header, control_tokens))
 
@@ -155,6 +163,25 @@ def _chat_memory_bytes(plan: FitPlan, snapshot: HardwareSnapshot, settings: Sett
         return 0
     planned_bytes = sum(line.total_bytes for line in plan.memory if line.device == HOST_DEVICE)
     return max(0, min((free_bytes - planned_bytes) // 2, MOST_CHAT_MEMORY_BYTES))
+
+
+def chat_dir(settings: Settings) -> Path:
+    """Where idle chats lie on disk."""
+    return settings.chat_dir or settings.state_dir / "chats"
+
+
+def chat_key_file(settings: Settings) -> Path:
+    """The key that they are sealed with: without it they are noise."""
+    return settings.state_dir / "chats.key"
+
+
+def _chat_disk_bytes(settings: Settings) -> int:
+    """What idle chats may take of the disk: as set, else a tenth of what is free there."""
+    if settings.chat_disk_bytes is not None:
+        return settings.chat_disk_bytes
+    folder = chat_dir(settings)
+    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    return min(shutil.disk_usage(there).free // 10, MOST_CHAT_DISK_BYTES)
 
 
 def residual_store(settings: Settings) -> ResidualStore:

@@ -156,6 +156,17 @@ class Settings(BaseSettings):
         description="Most bytes of the host's memory that keep idle chats, so that their next turn need not be "
         "computed again; 0 keeps none there. Without it: half of what the model leaves free, 8 GiB at most.",
     )
+    chat_disk_bytes: int | None = Field(
+        default=None,
+        ge=0,
+        description="Most bytes of disk that keep idle chats, encrypted, also over a restart; 0 keeps none there. "
+        "Without it: a tenth of what is free, 16 GiB at most. Chats go to the disk through chat_memory_bytes.",
+    )
+    chat_dir: Folder | None = Field(
+        default=None,
+        description="Folder of the chats on disk. Default: chats in the state folder. Their key stays in the state "
+        "folder.",
+    )
     max_waiting: int = Field(
         default=64, ge=0, le=100_000, description="Requests that may wait for a seat; one more is refused with 429."
     )

@@ -10,6 +10,7 @@ import typer
 
 from appliance.cli import (
     bundle,
+    cache,
     chat,
     detect,
     doctor,
@@ -43,6 +44,7 @@ app.add_typer(bundle.app, name="bundle")
 app.add_typer(keys.app, name="keys")
 app.add_typer(users.app, name="users")
 app.add_typer(tls.app, name="tls")
+app.add_typer(cache.app, name="cache")
 
 
 def _print_version(value: bool) -> None:

@@ -44,6 +44,10 @@ def serve(
     chat_memory_bytes: Annotated[
         int | None, typer.Option(help="Most bytes of memory that keep idle chats; 0 keeps none.")
     ] = None,
+    chat_disk_bytes: Annotated[
+        int | None, typer.Option(help="Most bytes of disk that keep idle chats; 0 keeps none.")
+    ] = None,
+    chat_dir: Annotated[str | None, typer.Option(help="Folder of the chats on disk.")] = None,
     max_waiting: Annotated[int | None, typer.Option(help="Requests that may wait for a seat.")] = None,
     max_request_bytes: Annotated[int | None, typer.Option(help="Largest request body, in bytes.")] = None,
     start_timeout_s: Annotated[float | None, typer.Option(help="Seconds that a model may take to load.")] = None,
@@ -79,6 +83,8 @@ def serve(
             "backends_dir": backends_dir,
             "allow_cpu_fallback": allow_cpu_fallback,
             "chat_memory_bytes": chat_memory_bytes,
+            "chat_disk_bytes": chat_disk_bytes,
+            "chat_dir": chat_dir,
             "max_waiting": max_waiting,
             "max_request_bytes": max_request_bytes,
             "start_timeout_s": start_timeout_s,

@@ -98,7 +98,8 @@ class EngineStats:
     What is kept of chats outside of the cache: ``tier_hits`` requests took ``tier_hit_tokens`` tokens over from there
     (also counted as ``cached_tokens``), ``tier_restored_bytes`` in all; ``tier_saves`` blocks of ``tier_saved_bytes``
     were saved, ``tier_drops`` given up because a bound was met, ``tier_failures`` could not be used.
-    ``tier_memory_bytes`` is what lies in the host's memory now.
+    ``tier_memory_bytes`` is what lies in the host's memory now, ``tier_disk_bytes`` on disk, from where
+    ``tier_disk_drops`` blocks went for its bound.
     """
 
     active: int = 0
@@ -129,6 +130,8 @@ class EngineStats:
     tier_memory_bytes: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    tier_disk_bytes: int = 0
+    tier_disk_drops: int = 0
     pid: int | None = None
     log_tail: tuple[str, ...] = field(default=())
 

@@ -18,7 +18,8 @@ class EngineSpec:
 
     ``tensor_split`` has the layers of each device, in the order in which ``environment`` shows them to the engine.
     ``visible_tokens`` are control tokens that belong in the text (a profile's thinking and tool tags).
-    ``tier_memory_bytes`` of the host's memory may keep idle chats. ``speculates``: tokens are guessed ahead where that
+    ``tier_memory_bytes`` of the host's memory may keep idle chats, and ``tier_disk_bytes`` of ``tier_dir``, sealed with
+    the key in ``tier_key_file`` and bound to ``model_sha256``. ``speculates``: tokens are guessed ahead where that
     pays.
     """
 
@@ -36,6 +37,10 @@ class EngineSpec:
     visible_tokens: tuple[str, ...] = ()
     experts_on_host: bool = False
     tier_memory_bytes: int = 0
+    tier_disk_bytes: int = 0
+    tier_dir: Path | None = None
+    tier_key_file: Path | None = None
+    model_sha256: str = ""
     speculates: bool = True
 
 
@@ -61,6 +66,10 @@ def worker_config(spec: EngineSpec) -> WorkerConfig:
         draft_tokens=DRAFT_TOKENS if spec.speculates else 0,
         experts_on_host=spec.experts_on_host,
         tier_memory_bytes=spec.tier_memory_bytes,
+        tier_disk_bytes=spec.tier_disk_bytes,
+        tier_dir=str(spec.tier_dir or ""),
+        tier_key_file=str(spec.tier_key_file or ""),
+        model_sha256=spec.model_sha256,
     )
 
 

@@ -81,6 +81,7 @@ def _cache(stats: EngineStats) -> Iterator[Metric]:
         ("cells", "Tokens that the KV cache holds at most", stats.cells),
         ("cells_used", "Tokens in the KV cache; what several requests share counts once", stats.cells_used),
         ("tier_memory_bytes", "What is kept of idle chats in the host's memory", stats.tier_memory_bytes),
+        ("tier_disk_bytes", "What is kept of idle chats on disk", stats.tier_disk_bytes),
         ("longest_step_seconds", "The longest step since the engine started", stats.longest_step_s),
     )
     counters = (
@@ -94,6 +95,7 @@ def _cache(stats: EngineStats) -> Iterator[Metric]:
         ("tier_saved_bytes", "Bytes of these", stats.tier_saved_bytes),
         ("tier_restored_bytes", "Bytes of blocks that were taken over", stats.tier_restored_bytes),
         ("tier_drops", "Blocks that were given up because a bound was met", stats.tier_drops),
+        ("tier_disk_drops", "Blocks on disk that were given up because a bound was met", stats.tier_disk_drops),
         ("tier_failures", "Blocks that could not be used", stats.tier_failures),
     )
     for name, text, value in gauges:

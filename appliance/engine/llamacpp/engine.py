@@ -46,6 +46,9 @@ def worker_command(socket_number: int) -> list[str]:
 
 FEW_THREADS = 8
 
+STOP_MARGIN_S = 1.0
+"""Of the time that a worker has to end so much is not for writing chats to disk."""
+
 _PRIORITIES = {Priority.INTERACTIVE: INTERACTIVE, Priority.BATCH: BATCH}
 
 
@@ -148,7 +151,7 @@ class LlamaCppEngine:
         if self._process is None:
             return
         with suppress(EngineLost):
-            self._send(wire.Shutdown())
+            self._send(wire.Shutdown(save_s=max(0.0, timeout_s - STOP_MARGIN_S)))
         if self._process.returncode is None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._process.wait(), timeout_s)
@@ -266,6 +269,8 @@ class LlamaCppEngine:
             tier_memory_bytes=counters.tier_memory_bytes,
             drafted_tokens=counters.drafted_tokens,
             accepted_tokens=counters.accepted_tokens,
+            tier_disk_bytes=counters.tier_disk_bytes,
+            tier_disk_drops=counters.tier_disk_drops,
             pid=self._process.pid if self._process else None,
             log_tail=self._process.log_tail() if self._process else (),
         )

@@ -29,8 +29,9 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     ``visible_tokens`` are control tokens that the text shows nevertheless, such as ``</think>`` where a converter
     marked it as control. ``tensor_split`` has the number of layers of each device.
     ``experts_on_host`` keeps the routed experts of a mixture in the host's memory and has the processor compute them.
-    ``tier_memory_bytes`` bounds what is kept of idle chats in the host's memory, outside of the KV cache; 0 keeps
-    nothing.
+    ``tier_memory_bytes`` bounds what is kept of idle chats in the host's memory, outside of the KV cache, and
+    ``tier_disk_bytes`` what is kept in files below ``tier_dir``, sealed with the key in ``tier_key_file`` and bound to
+    ``model_sha256``; 0 keeps nothing.
     """
 
     model_path: str
@@ -52,6 +53,10 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     draft_tokens: int = 24
     experts_on_host: bool = False
     tier_memory_bytes: int = 0
+    tier_disk_bytes: int = 0
+    tier_dir: str = ""
+    tier_key_file: str = ""
+    model_sha256: str = ""
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -132,7 +137,9 @@ class Tokenize(msgspec.Struct, frozen=True, tag="tokenize"):
 
 
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
-    """End the worker."""
+    """End the worker; it may take ``save_s`` seconds to write idle chats to disk."""
+
+    save_s: float = 3.0
 
 
 ToWorker = Load | Generate | Abort | AnswerNow | Tokenize | Shutdown
@@ -228,6 +235,8 @@ class Counters(msgspec.Struct, frozen=True, array_like=True):
     tier_memory_bytes: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    tier_disk_bytes: int = 0
+    tier_disk_drops: int = 0
 
 
 class Step(msgspec.Struct, frozen=True, tag="step"):

@@ -230,6 +230,20 @@ class Scheduler:
             rows = measured.decode_rows + measured.draft_tokens
             self.speculation.costs.learn(measured.decode_rows, rows, measured.duration_s)
 
+    def block_was_read(self, key: bytes, seconds: float, *, good: bool) -> bool:
+        """A block came from the disk, or could not be read. False when its bytes are of no use."""
+        return self.tiers.was_read(key, seconds, self._running.values(), good=good)
+
+    def forget_tiers(self) -> None:
+        """Nothing is kept outside of the cache any more."""
+        for sequence in self._running.values():
+            self.tiers.leave(sequence)
+        self.tiers.stop()
+
+    def abort_all(self) -> None:
+        """End every sequence at the next step."""
+        self._aborted += [*self._running, *(sequence.request_id for sequence in self._waiting)]
+
     # -- seats and prefixes -----------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
@@ -434,9 +448,7 @@ class Scheduler:
     def _share_no_more(self, plan: StepPlan) -> None:
         """The memory cannot drop a tail: slots that the plan trims or fills are empty, and this is not tried again."""
         self.slots.shares = False
-        for sequence in self._running.values():
-            self.tiers.leave(sequence)
-        self.tiers.stop()
+        self.forget_tiers()
         cleared = {change.target if isinstance(change, SlotCopy) else change.slot for change in plan.memory}
         for index in cleared:
             self.slots.forget(self.slots.slots[index])

@@ -18,7 +18,8 @@ def block_key(parent: bytes, tokens: list[int]) -> bytes:
 class Block:
     """A run of tokens after those of ``parent``; ``start`` is the position of its first one.
 
-    ``moving`` while it is read from the disk or written to it; ``pins`` sequences are about to take it over.
+    ``moving`` while it is read from the disk or written to it; ``pins`` sequences are about to take it over. It was
+    used last in the time of ``used_tick``.
     """
 
     key: bytes
@@ -30,6 +31,7 @@ class Block:
     on_disk: bool = False
     moving: bool = False
     pins: int = 0
+    used_tick: int = 0
     children: dict[bytes, Block] = field(default_factory=dict)
 
     @property

@@ -17,6 +17,13 @@ from collections.abc import Iterator
 from appliance.engine.llamacpp.prefix_cache import common_prefix
 from appliance.engine.llamacpp.tier_blocks import Block, Kept, TierCounts, TierLimits, TierWork, block_key
 
+IDLE_TICKS = 6
+"""What was not used for so many ticks is written to disk, so that a box that dies loses little."""
+
+WRITES_PER_TICK = 8
+PAUSE_TICKS = 12
+"""After a write that failed (the disk is full) nothing is written for so many ticks."""
+
 
 class TierIndex:
     """The tree of blocks with its two bounds."""
@@ -29,6 +36,7 @@ class TierIndex:
         self.memory_bytes = 0
         self.disk_bytes = 0
         self._writing_bytes = 0
+        self._tick = self._writes_again_tick = 0
         self.counts = TierCounts()
         self._root = Block(b"", None, 0, [])
         # Unused for longest first; a block always after those that follow it in its chat.
@@ -208,6 +216,8 @@ class TierIndex:
         """Have it written to disk, when it is not there already and the disk has room for it."""
         if block.on_disk or block.moving or not block.in_memory or block.size_bytes > self.disk_bound_bytes:
             return False
+        if self._tick < self._writes_again_tick:
+            return False
         block.moving = True
         self._writing_bytes += block.size_bytes
         self._work.write.append(block)
@@ -223,11 +233,22 @@ class TierIndex:
         block.moving = False
         self._writing_bytes -= block.size_bytes
         if good:
-            block.on_disk = True
-            self.disk_bytes += block.size_bytes
-        elif self.memory_bytes > self.memory_bound_bytes:
+            if not block.on_disk:
+                block.on_disk = True
+                self.disk_bytes += block.size_bytes
+            self._bound()
+            return
+        self._writes_again_tick = self._tick + PAUSE_TICKS
+        if self.memory_bytes > self.memory_bound_bytes:
             self._leave_memory(block)
         self._bound()
+
+    def tick(self) -> None:
+        """Some seconds have gone: what was not used for a few of these times is written to disk, a little at once."""
+        self._tick += 1
+        idle = [block for block in self.unwritten() if self._tick - block.used_tick >= IDLE_TICKS]
+        for block in idle[:WRITES_PER_TICK]:
+            self.write(block)
 
     def unwritten(self) -> list[Block]:
         """What is in memory alone, the one that was used last first."""
@@ -293,6 +314,7 @@ class TierIndex:
 
     def _touch(self, path: list[Block]) -> None:
         for block in reversed(path):
+            block.used_tick = self._tick
             self._blocks.move_to_end(block.key)
 
     def _path(self, block: Block) -> list[Block]:

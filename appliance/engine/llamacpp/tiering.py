@@ -242,12 +242,22 @@ class Tiering:
     def was_read(self, key: bytes, seconds: float, sequences: Iterable[Sequence], *, good: bool) -> bool:
         """A block was read from the disk. False when its bytes are of no use."""
         block = self.index.get(key)
-        waiting = [] if good or block is None else [one for one in sequences if block in one.blocks]
-        for sequence in waiting:
-            self.leave(sequence)
+        if not good:
+            self.failures += 1
+            for sequence in sequences:
+                if block in sequence.blocks:
+                    self._cut(sequence, block)
         if good and block is not None:
             self._learn(self._read_rate, block.size_bytes, seconds)
         return self.index.was_read(key, good=good)
+
+    def _cut(self, sequence: Sequence, block: Block) -> None:
+        """The sequence takes over what comes before ``block``, and computes the rest."""
+        place = sequence.blocks.index(block)
+        for lost in sequence.blocks[place:]:
+            self.index.unpin(lost)
+        del sequence.blocks[place:]
+        sequence.kept = block.start
 
     def take_work(self) -> TierWork:
         """What the worker has to do with blocks outside of the KV cache."""

@@ -9,7 +9,6 @@ Ends: exit 0 after ``Shutdown`` or when the daemon is gone, 1 after ``LoadFailed
 
 from __future__ import annotations
 
-import bisect
 import os
 import queue
 import signal
@@ -22,7 +21,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-from appliance.engine.base import STEP_BOUNDS_S
 from appliance.engine.llamacpp import messages as wire
 from appliance.engine.llamacpp.arrival import Vocabulary, sequence_for
 from appliance.engine.llamacpp.detokenizer import Detokenizer
@@ -31,7 +29,10 @@ from appliance.engine.llamacpp.runner import LoadError, Runner
 from appliance.engine.llamacpp.sampler import Constraint
 from appliance.engine.llamacpp.scheduler import Scheduler, SchedulerLimits
 from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, StepPlan, StepResult, TokenChance
+from appliance.engine.llamacpp.step_times import StepTimes
 from appliance.engine.llamacpp.tier_blocks import TierLimits, block_tokens_for
+from appliance.engine.llamacpp.tier_disk import BlockRead, BlocksFound, BlockWritten, DiskMessage, DiskTick
+from appliance.engine.llamacpp.tier_keeper import TierKeeper, open_disk
 
 EXIT_LOAD_FAILED = 1
 EXIT_FATAL_STEP = 70
@@ -75,6 +76,8 @@ class StepRunner(Vocabulary, Protocol):
     @property
     def bytes_per_token(self) -> float: ...
 
+    def identity(self) -> bytes | None: ...
+
     @property
     def blocks(self) -> dict[bytes, Any]: ...
 
@@ -94,20 +97,8 @@ class Outbox(Protocol):
     def send(self, message: wire.FromWorker) -> None: ...
 
 
-class _StepTimes:
-    """How long steps took: counts per bucket of ``STEP_BOUNDS_S`` and one for the longer ones."""
-
-    def __init__(self) -> None:
-        self.counts = [0] * (len(STEP_BOUNDS_S) + 1)
-        self.total_s = self.longest_s = 0.0
-
-    def add(self, duration_s: float) -> None:
-        self.counts[bisect.bisect_left(STEP_BOUNDS_S, duration_s)] += 1
-        self.total_s += duration_s
-        self.longest_s = max(self.longest_s, duration_s)
-
-
-Inbox = queue.SimpleQueue[wire.ToWorker | Prepared | None]
+Message = wire.ToWorker | Prepared | DiskMessage | None
+Inbox = queue.SimpleQueue[Message]
 
 
 class Worker:
@@ -130,35 +121,52 @@ class Worker:
         )
         self.scheduler = Scheduler(limits, shares=runner.shares, tiers=tiers)
         self.inbox: Inbox = queue.SimpleQueue()
+        disk = open_disk(config, runner.identity(), self.inbox.put)
+        self._keeper = TierKeeper(self.scheduler, runner.blocks, disk)
+        self._save_s = wire.Shutdown().save_s
         self._runner = runner
         self._channel = channel
         self._texts: dict[str, Detokenizer] = {}
         self._with_logprobs: set[str] = set()
         self._steps = self._prompt_tokens = self._cached_tokens = self._generated_tokens = 0
         self._decode_s = self._busy_s = 0.0
-        self._step_times = _StepTimes()
+        self._step_times = StepTimes()
 
     def run(self) -> int:
         """Work until told to stop; the result is the exit code."""
         while True:
             outputs: list[wire.Output] = []
             if not self._take_messages(outputs):
+                self._save_all()
                 return 0
             started = time.perf_counter()
             outputs += self._outputs(self.scheduler.take_aborted())
             plan = self.scheduler.schedule()
             result = self._step(plan)
             outputs += self._outputs(self.scheduler.update(result), result)
-            for key in self.scheduler.tiers.take_work().forget:
-                self._runner.blocks.pop(key, None)
+            self._keeper.do_work()
             stepped = time.perf_counter()
             self._busy_s += stepped - started
-            if outputs:
+            if outputs or plan.saves:
                 self._channel.send(wire.Step(outputs, self.counters()))
             self._busy_s += time.perf_counter() - stepped
             if result.status is DecodeStatus.FATAL:
                 sys.stderr.write(f"fatal: {result.message}\n")
                 return EXIT_FATAL_STEP
+
+    def _save_all(self) -> None:
+        """What idle slots hold goes to disk, as far as the time that ``Shutdown`` gives allows it."""
+        if not self._keeper.has_disk:
+            return
+        self.scheduler.abort_all()
+
+        def step() -> None:
+            self.scheduler.take_aborted()
+            self.scheduler.update(self._runner.run(self.scheduler.schedule()))
+            self._keeper.do_work()
+
+        step()
+        self._keeper.close(step, self._save_s)
 
     def _step(self, plan: StepPlan) -> StepResult:
         """Run one plan; how long it took goes with the result."""
@@ -205,20 +213,22 @@ class Worker:
             tier_memory_bytes=tiers.index.memory_bytes,
             drafted_tokens=self.scheduler.speculation.drafted,
             accepted_tokens=self.scheduler.speculation.accepted,
+            tier_disk_bytes=tiers.index.disk_bytes,
+            tier_disk_drops=tiers.index.counts.disk_drops,
         )
 
     def _take_messages(self, outputs: list[wire.Output]) -> bool:
         """Handle everything in the inbox; without work, wait for something first. False to end."""
         if not self.scheduler.has_work:
             self.scheduler.check_integrity()
-            if not self._handle(self.inbox.get(), outputs):
+            if not self._handle(self._keeper.wait(self.inbox), outputs):
                 return False
         while not self.inbox.empty():
             if not self._handle(self.inbox.get(), outputs):
                 return False
         return True
 
-    def _handle(self, message: wire.ToWorker | Prepared | None, outputs: list[wire.Output]) -> bool:
+    def _handle(self, message: Message, outputs: list[wire.Output]) -> bool:
         match message:
             case wire.Generate():
                 outputs += self._start(message, None)
@@ -232,6 +242,11 @@ class Worker:
                 self.scheduler.abort(message.request_id)
             case wire.AnswerNow():
                 self.scheduler.answer_now(message.request_id)
+            case BlocksFound() | BlockRead() | BlockWritten() | DiskTick():
+                self._keeper.take(message)
+            case wire.Shutdown():
+                self._save_s = message.save_s
+                return False
             case _:
                 return False
         return True

@@ -8,6 +8,7 @@ llama-cpp-python 0.3.36 carries. Nothing here is asynchronous; ``tokenize`` may 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -152,6 +153,31 @@ class Runner:
             longest_token_bytes=max(map(len, self._pieces), default=1) or 1,
             model_bytes=int(llama_cpp.llama_model_size(self._model)),
         )
+
+    def identity(self) -> bytes | None:
+        """What saved bytes depend on: equal for runners that understand each other's; None when the model has no name.
+
+        A context's length counts only where it may change how positions are encoded (YaRN and the like).
+        """
+        if not self._config.model_sha256:
+            return None
+        architecture = self._metadata("general.architecture")
+        scaled = self._metadata(f"{architecture}.rope.scaling.original_context_length")
+        parts = (
+            self._config.model_sha256,
+            self.ready().build,
+            llama_cpp.LLAMA_STATE_SEQ_VERSION,
+            self._config.kv_type,
+            self._config.flash_attention,
+            self._backends,
+            int(llama_cpp.llama_n_ctx(self._context)) if scaled else None,
+        )
+        return hashlib.blake2b(repr(parts).encode(), digest_size=32).digest()
+
+    def _metadata(self, key: str) -> str:
+        value = ctypes.create_string_buffer(128)
+        length = llama_cpp.llama_model_meta_val_str(self._model, key.encode(), value, len(value))
+        return value.value.decode(errors="replace") if length >= 0 else ""
 
     @property
     def shares(self) -> bool:

@@ -73,6 +73,8 @@ class Box:
         self.rules: dict[str, ThoughtRules | None] = {}
         self.asked: dict[str, int] = {}
         """After how many tokens each was asked for its answer."""
+        self.disk: dict[bytes, list[tuple[int, int]]] = {}
+        self.on_its_way: list[tuple[bytes, list[tuple[int, int]] | None]] = []
 
     def ask(self, name: str) -> None:
         """Somebody wants the answer now."""
@@ -125,10 +127,30 @@ class Box:
 
     def do_tier_work(self) -> None:
         work = self.scheduler.tiers.take_work()
+        for block in work.write:
+            self.on_its_way.append((block.key, self.cache.blocks[block.key]))
+        self.on_its_way += [(key, None) for key in work.read]
+        for key in work.delete:
+            del self.disk[key]
         for key in work.forget:
             del self.cache.blocks[key]
-        kept = {block.key for block in self.scheduler.tiers.index.all() if block.in_memory}
+        index = self.scheduler.tiers.index
+        kept = {block.key for block in index.all() if block.in_memory}
         assert set(self.cache.blocks) == kept, "other blocks are kept than the index says"
+        on_disk = {block.key for block in index.all() if block.on_disk}
+        assert set(self.disk) == on_disk, "other files are there than the index says"
+
+    def arrive(self, number: int = 0, *, good: bool = True) -> None:
+        """One of what is on its way to the disk or from there arrives, or is lost."""
+        key, written = self.on_its_way.pop(number % len(self.on_its_way))
+        if written is not None:
+            if good:
+                self.disk[key] = written
+            self.scheduler.tiers.index.was_written(key, good=good)
+        elif self.scheduler.block_was_read(key, 0.001, good=good):
+            self.cache.blocks[key] = self.disk[key]
+        self.do_tier_work()
+        self.scheduler.check_integrity()
 
     def decoding(self) -> int:
         running = [sequence for sequence in self.sequences.values() if sequence.phase is Phase.RUNNING]
@@ -155,9 +177,12 @@ class Box:
 
     def run(self, steps: int = STEPS_PER_REQUEST) -> None:
         for _ in range(steps):
-            if not self.scheduler.has_work:
+            if self.on_its_way:
+                self.arrive()
+            elif not self.scheduler.has_work:
                 return
-            self.step()
+            else:
+                self.step()
         raise AssertionError("it never ends")
 
 

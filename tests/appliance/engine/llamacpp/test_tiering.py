@@ -10,6 +10,7 @@ from hypothesis.stateful import initialize, rule
 from appliance.engine.llamacpp.scheduler import SchedulerLimits
 from appliance.engine.llamacpp.step import DecodeStatus, SlotRestore
 from appliance.engine.llamacpp.tier_blocks import TierLimits, block_tokens_for
+from appliance.engine.llamacpp.tier_index import IDLE_TICKS, PAUSE_TICKS
 from appliance.engine.llamacpp.tiering import SMALLEST_END_TOKENS, WORTH_TOKENS
 from tests.appliance.engine.llamacpp.test_sharing import CONTEXT, SEATS, Box, Everything, document
 from tests.appliance.engine.llamacpp.unified_cache import BYTES_PER_TOKEN
@@ -174,6 +175,96 @@ def test_requests_with_one_kept_beginning_take_it_over_once() -> None:
     assert [box.sequences[f"r{number}"].cached for number in range(4)] == [128] * 4
 
 
+def full_disk_box() -> Box:
+    """A box whose memory holds eight blocks and whose disk holds a lot, after four chats of four blocks."""
+    box = box_with(TierLimits(8 * 32 * BYTES_PER_TOKEN, 10**6, 32, BYTES_PER_TOKEN))
+    turns(box)
+    return box
+
+
+def test_what_memory_cannot_hold_goes_to_disk_and_comes_back() -> None:
+    box = full_disk_box()
+    index = box.scheduler.tiers.index
+    assert 0 < index.disk_bytes == sum(len(block) for block in box.disk.values()) * BYTES_PER_TOKEN
+    assert index.memory_bytes <= index.memory_bound_bytes
+    second = box.add("second", [*box.sequences["first0"].tokens, 4], max_tokens=1)
+    box.step()
+    # It waits for the disk, and nobody has anything to do meanwhile.
+    assert (box.scheduler.has_work, bool(box.on_its_way)) == (False, True)
+    box.run()
+    assert second.cached >= 96
+
+
+def test_who_waits_for_the_disk_holds_nobody_up() -> None:
+    limits = SchedulerLimits(seats=2, slots=2, seat_context=CONTEXT, step=40, chunk_beside_decode=12)
+    few = 8 * 32 * BYTES_PER_TOKEN
+    box = Box(limits, tiers=TierLimits(few, 10**6, 32, BYTES_PER_TOKEN))
+    turns(box, chats=6)
+    box.add("waits", [*box.sequences["first0"].tokens, 4], max_tokens=1)
+    box.step()
+    assert box.on_its_way
+    box.add("runs", [3, 3, 3], max_tokens=3)
+    while "runs" not in box.endings:
+        box.step()
+    assert "waits" not in box.endings
+    box.run()
+    assert box.sequences["waits"].cached >= 96
+
+
+def test_a_file_that_is_no_good_is_dropped_and_the_prompt_computed() -> None:
+    box = full_disk_box()
+    second = box.add("second", [*box.sequences["first0"].tokens, 4], max_tokens=2)
+    box.step()
+    while box.on_its_way:
+        box.arrive(good=False)
+    box.run()
+    # What lies before the lost block, in memory, is taken over.
+    assert second.cached == 96 - 32 * box.scheduler.tiers.failures < 96
+    assert box.endings["second"] is not None
+
+
+def test_what_was_not_used_for_a_while_is_written_although_memory_has_room() -> None:
+    box = box_with(TierLimits(10**6, 10**6, 32, BYTES_PER_TOKEN))
+    turns(box, chats=1)
+    for _ in range(IDLE_TICKS):
+        assert not box.on_its_way
+        box.scheduler.tiers.index.tick()
+        box.do_tier_work()
+    box.run()
+    index = box.scheduler.tiers.index
+    assert index.disk_bytes == index.memory_bytes > 0
+
+
+def test_after_a_write_that_failed_nothing_is_written_for_a_while() -> None:
+    box = box_with(TierLimits(10**6, 10**6, 32, BYTES_PER_TOKEN))
+    turns(box, chats=1)
+    index = box.scheduler.tiers.index
+    assert all(index.write(block) for block in index.unwritten()[:1])
+    box.do_tier_work()
+    box.arrive(good=False)
+    assert not index.write(index.unwritten()[0])
+    for _ in range(PAUSE_TICKS):
+        index.tick()
+    assert index.unwritten() == []
+
+
+def test_blocks_of_an_earlier_run_are_found_and_taken_over() -> None:
+    before = full_disk_box()
+    for block in before.scheduler.tiers.index.unwritten():
+        before.scheduler.tiers.index.write(block)
+    before.do_tier_work()
+    before.run()
+    box = box_with(TierLimits(10**6, 10**6, 32, BYTES_PER_TOKEN))
+    for block in reversed(before.scheduler.tiers.index.all()):
+        assert block.parent is not None
+        box.disk[block.key] = before.disk[block.key]
+        assert box.scheduler.tiers.index.find_on_disk(block.parent.key, block.tokens, block.size_bytes)
+    assert box.scheduler.tiers.index.find_on_disk(b"x" * 16, [1], 10) is None
+    second = box.add("second", [*before.sequences["first0"].tokens, 4], max_tokens=1)
+    box.run()
+    assert second.cached >= 96
+
+
 def test_blocks_are_no_longer_than_16_mib() -> None:
     assert [block_tokens_for(size) for size in (0, 2048, 57_344, 131_072, 2**20)] == [256, 256, 256, 128, 32]
 
@@ -185,15 +276,17 @@ class WithTiers(Everything):
         memory=st.sampled_from(["shares", "shares", "shares", "refuses"]),
         slots=st.integers(SEATS, 5),
         tier_blocks=st.sampled_from([1, 4, 12, 1000]),
+        disk_blocks=st.sampled_from([0, 1, 8, 1000]),
         block_tokens=st.sampled_from([8, 32, 64]),
         guesses=st.none() | st.integers(0, 1000),
     )
     def start(  # type: ignore[override]
-        self, memory: str, slots: int, tier_blocks: int, block_tokens: int, guesses: int | None
+        self, memory: str, slots: int, tier_blocks: int, disk_blocks: int, block_tokens: int, guesses: int | None
     ) -> None:
         limits = SchedulerLimits(SEATS, slots, CONTEXT, step=40, chunk_beside_decode=12, outputs=12)
         tiers = TierLimits(
             memory_bytes=tier_blocks * block_tokens * BYTES_PER_TOKEN,
+            disk_bytes=disk_blocks * block_tokens * BYTES_PER_TOKEN,
             block_tokens=block_tokens,
             bytes_per_token=BYTES_PER_TOKEN,
         )
@@ -206,6 +299,24 @@ class WithTiers(Everything):
         slots = self.box.scheduler.slots
         while slots.evict_one():
             pass
+
+    @rule(good=st.sampled_from([True, True, True, False]), number=st.integers(0, 20))
+    def arrive(self, good: bool, number: int) -> None:
+        if self.box.on_its_way:
+            self.box.arrive(number, good=good)
+
+    @rule()
+    def tick(self) -> None:
+        self.box.scheduler.tiers.index.tick()
+        self.box.do_tier_work()
+
+    @rule(forgets=st.sampled_from([False] * 20 + [True]))
+    def wipe(self, forgets: bool) -> None:
+        """The operator wants everything forgotten."""
+        if forgets:
+            self.box.scheduler.forget_tiers()
+            self.box.disk.clear()
+            self.box.do_tier_work()
 
 
 TestWithTiers = WithTiers.TestCase

@@ -29,6 +29,9 @@ class ScriptedRunner:
         self._statuses = list(statuses)
         self._pieces = pieces or {}
 
+    def identity(self) -> bytes | None:
+        return None
+
     def run(self, plan: StepPlan) -> StepResult:
         self.plans.append(plan)
         status = self._statuses.pop(0) if plan.work and self._statuses else DecodeStatus.DONE
