@@ -8,7 +8,6 @@ llama-cpp-python 0.3.36 carries. Nothing here is asynchronous; ``tokenize`` may 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -21,7 +20,7 @@ from appliance.engine.llamacpp.runner.backends import host_overrides, install_lo
 from appliance.engine.llamacpp.runner.batch import Batch
 from appliance.engine.llamacpp.runner.errors import LoadError
 from appliance.engine.llamacpp.runner.sampling import Sampler
-from appliance.engine.llamacpp.runner.state import SequenceState
+from appliance.engine.llamacpp.runner.state import SequenceState, state_identity
 from appliance.engine.llamacpp.runner.structure import StructureCompiler
 from appliance.engine.llamacpp.sampler import Draw, SamplingFailed
 from appliance.engine.llamacpp.step import (
@@ -155,29 +154,8 @@ class Runner:
         )
 
     def identity(self) -> bytes | None:
-        """What saved bytes depend on: equal for runners that understand each other's; None when the model has no name.
-
-        A context's length counts only where it may change how positions are encoded (YaRN and the like).
-        """
-        if not self._config.model_sha256:
-            return None
-        architecture = self._metadata("general.architecture")
-        scaled = self._metadata(f"{architecture}.rope.scaling.original_context_length")
-        parts = (
-            self._config.model_sha256,
-            self.ready().build,
-            llama_cpp.LLAMA_STATE_SEQ_VERSION,
-            self._config.kv_type,
-            self._config.flash_attention,
-            self._backends,
-            int(llama_cpp.llama_n_ctx(self._context)) if scaled else None,
-        )
-        return hashlib.blake2b(repr(parts).encode(), digest_size=32).digest()
-
-    def _metadata(self, key: str) -> str:
-        value = ctypes.create_string_buffer(128)
-        length = llama_cpp.llama_model_meta_val_str(self._model, key.encode(), value, len(value))
-        return value.value.decode(errors="replace") if length >= 0 else ""
+        """What saved bytes depend on: equal for runners that understand each other's; None when the model has no name."""
+        return state_identity(self._model, self._context, self._config, self.ready())
 
     @property
     def shares(self) -> bool:

@@ -7,10 +7,13 @@ in a unified cache ``llama_memory_seq_cp`` gives it just the positions that are 
 from __future__ import annotations
 
 import ctypes
+import hashlib
 from typing import Any
 
 import llama_cpp
 import numpy as np
+
+from appliance.engine.llamacpp.messages import Ready, WorkerConfig
 
 
 class SequenceState:
@@ -54,6 +57,32 @@ class SequenceState:
 
     def _clear(self) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, self._spare, -1, -1)
+
+
+def state_identity(model: Any, context: Any, config: WorkerConfig, ready: Ready) -> bytes | None:
+    """A hash over what saved bytes depend on; None when the model has no name.
+
+    A context's length counts only where it may change how positions are encoded (YaRN and the like).
+    """
+    if not config.model_sha256:
+        return None
+    scaled = _metadata(model, f"{_metadata(model, 'general.architecture')}.rope.scaling.original_context_length")
+    parts = (
+        config.model_sha256,
+        ready.build,
+        llama_cpp.LLAMA_STATE_SEQ_VERSION,
+        config.kv_type,
+        config.flash_attention,
+        ready.backends,
+        int(llama_cpp.llama_n_ctx(context)) if scaled else None,
+    )
+    return hashlib.blake2b(repr(parts).encode(), digest_size=32).digest()
+
+
+def _metadata(model: Any, key: str) -> str:
+    value = ctypes.create_string_buffer(128)
+    length = llama_cpp.llama_model_meta_val_str(model, key.encode(), value, len(value))
+    return value.value.decode(errors="replace") if length >= 0 else ""
 
 
 def _pointer(data: np.ndarray[Any, Any]) -> Any:
