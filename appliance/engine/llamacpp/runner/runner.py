@@ -154,7 +154,7 @@ class Runner:
         )
 
     def identity(self) -> bytes | None:
-        """What saved bytes depend on: equal for runners that understand each other's; None when the model has no name."""
+        """What saved bytes depend on: equal for runners that share them; None when the model has no name."""
         return state_identity(self._model, self._context, self._config, self.ready())
 
     @property

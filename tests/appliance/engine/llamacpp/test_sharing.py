@@ -1,6 +1,7 @@
 """Scheduler and slots against a unified cache: whatever happens in any order, a sequence sees its own tokens alone.
 
-Over 400 lines because the box that the state machines drive is here beside the first of them. The cache is a model (``unified_cache``) that knows nothing of trees: it has cells, and says what each slot sees.
+Over 400 lines because the box that the state machines drive is here beside the first of them.
+The cache is a model (``unified_cache``) that knows nothing of trees: it has cells, and says what each slot sees.
 """
 
 from __future__ import annotations
