@@ -36,6 +36,7 @@ from appliance.health.offload.service import OffloadService, ServedEngine
 from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
+from appliance.metrics.thinking import ThinkingCollector
 from appliance.model_setup import ModelSetup, remember_memory, set_up
 from appliance.paths import prepare_state
 from appliance.schemas.offload import Offload
@@ -43,7 +44,8 @@ from appliance.security.accounts import Accounts
 from appliance.security.keys import KeyRepository
 from appliance.serving.admission import Admission
 from appliance.serving.chat import ChatService
-from appliance.serving.types import SamplingPolicy, ServedModel
+from appliance.serving.thinking import ThinkingDefaults
+from appliance.serving.types import Effort, SamplingPolicy, ServedModel
 from appliance.settings import Settings
 from appliance.store.database import open_database
 from appliance.system.announce import Announcement, announce_until_cancelled
@@ -151,6 +153,11 @@ class Daemon:
             self._manager,
             self._admission,
             sampling_policy=SamplingPolicy(self._settings.sampling_policy),
+            thinking=ThinkingDefaults(
+                effort=Effort(self._settings.thinking_effort),
+                most_tokens=self._settings.thinking_max_tokens,
+                breaks_loops=self._settings.loop_breaker,
+            ),
         )
         self._certificate = ServerCertificate(self._settings)
         self._held = ExitStack()
@@ -180,6 +187,7 @@ class Daemon:
                 metrics=Metrics(
                     ServingCollector(self._manager, self._admission.stats),
                     DeviceCollector(self._telemetry.now),
+                    ThinkingCollector(self._chat.thoughts),
                     OffloadCollector(self._offload.verdicts),
                 ),
                 telemetry=self._telemetry,

@@ -246,6 +246,7 @@ def _served(installed: InstalledModel, header: GgufHeader, control_tokens: froze
     return ServedModel(
         id=installed.id,
         name=installed.name,
+        quantization=installed.quantization,
         created_at=int(datetime.fromisoformat(installed.imported_at).timestamp()),
         chat_template=template,
         bos_token=header.token_text("bos"),

@@ -195,6 +195,20 @@ class Settings(BaseSettings):
         description="What becomes of a temperature that R1 is not recommended with (below 0.5, over 0.7): clamp moves "
         "it to the nearest end of that band and says so in a header, free takes it as it is.",
     )
+    thinking_effort: Literal["minimal", "low", "medium", "high"] = Field(
+        default="high",
+        description="How long a model may think when a request does not say: minimal, low, medium or high (budgets: "
+        "docs/api.md).",
+    )
+    thinking_max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most tokens that any request may think, whatever it asks for. Without it: what max_tokens leaves.",
+    )
+    loop_breaker: bool = Field(
+        default=True,
+        description="Whether a thought or an answer that goes in circles is ended.",
+    )
     start_timeout_s: float = Field(
         default=900.0, gt=0, le=86_400, description="Seconds that a model may take to load before it counts as failed."
     )

@@ -21,6 +21,7 @@ from appliance.api.health import StatusSource, health_router
 from appliance.api.metrics import MetricsSource, metrics_router
 from appliance.api.openai.chat import chat_router
 from appliance.api.openai.models import models_router
+from appliance.api.openai.requests import requests_router
 from appliance.api.openapi import openapi_router
 from appliance.api.origins import OriginGuard
 from appliance.api.pages import WEB_FOLDER, authority_router, load_pages, pages_router
@@ -96,6 +97,7 @@ def _inference(access: Access, services: ApiServices) -> APIRouter:
     router = access.router(Permission.INFERENCE)
     openai = APIRouter(prefix="/v1")
     openai.include_router(chat_router(services.chat, keep_alive_s=services.keep_alive_s))
+    openai.include_router(requests_router(services.chat))
     openai.include_router(models_router(services.models, services.manager))
     router.include_router(openai)
     return router

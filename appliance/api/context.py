@@ -73,7 +73,7 @@ class RequestContext:
                 caller=state.get("caller_name"),
                 client_left=state.get("client_left", False),
                 # What was done to a chat request beside what its client asked for.
-                **{name: state[name] for name in ("changed", "trimmed", "ignored") if name in state},
+                **{name: state[name] for name in ("changed", "trimmed", "ignored", "thinking_end") if name in state},
             )
 
 

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from appliance.schemas.openai_thinking import ThinkingFields
 from appliance.schemas.openai_tools import ResponseFormat, StructuredOutputs, ToolChoiceBody, ToolDefinition
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
@@ -89,7 +90,7 @@ _Penalty = Annotated[float, Field(ge=-2, le=2)]
 _StopText = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
-class ChatCompletionRequest(_Wire):
+class ChatCompletionRequest(ThinkingFields):
     """The body of ``POST /v1/chat/completions``."""
 
     model: str = Field(min_length=1, max_length=256)
@@ -135,7 +136,6 @@ class ChatCompletionRequest(_Wire):
     modalities: JsonValue = None
     audio: JsonValue = None
     prediction: JsonValue = None
-    reasoning_effort: JsonValue = None
     verbosity: JsonValue = None
     web_search_options: JsonValue = None
     best_of: JsonValue = None
@@ -156,7 +156,6 @@ UNSUPPORTED: dict[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
     "audio": (),
     "prediction": (),
-    "reasoning_effort": (),
     "verbosity": (),
     "web_search_options": (),
     "best_of": (1,),

@@ -36,7 +36,11 @@ class TrimmedBody(_Wire):
 
 
 class UsageBody(_Wire):
-    """Token counts of one request, without what was ``trimmed``."""
+    """Token counts of one request, without what was ``trimmed``.
+
+    Additions of R1 Box: ``thinking_end`` says how the thought ended (of several answers: the first that did
+    not end by itself), ``answer_looped`` that an answer went in circles and was cut off.
+    """
 
     prompt_tokens: int
     completion_tokens: int
@@ -44,6 +48,8 @@ class UsageBody(_Wire):
     prompt_tokens_details: PromptTokensDetails
     completion_tokens_details: CompletionTokensDetails
     trimmed: TrimmedBody | None = None
+    thinking_end: Literal["natural", "budget", "loop", "asked"] | None = None
+    answer_looped: Literal[True] | None = None
 
 
 class CalledFunction(_Wire):

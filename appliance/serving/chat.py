@@ -6,22 +6,25 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from appliance.engine.base import Engine, EngineInfo, EngineStatus, Feature
-from appliance.engine.request import GenerationRequest
+from appliance.engine.request import GenerationRequest, ThinkingControl
 from appliance.engine.structure_check import StructureChecker
 from appliance.errors import InvalidRequest, ModelNotFound, ModelNotReady
 from appliance.serving.admission import Admission
-from appliance.serving.choices import ChoiceStream, open_all
+from appliance.serving.choices import MAX_CHOICES, ChoiceStream, open_all
 from appliance.serving.context import reserved_tokens
-from appliance.serving.errors import EngineCannot
+from appliance.serving.errors import EngineCannot, RequestNotFound
 from appliance.serving.profile import sampling_for
 from appliance.serving.prompt import PromptMaker
 from appliance.serving.stop import check_stop_strings
 from appliance.serving.stream import ChatPlan, ChatStream
 from appliance.serving.structured import check_demanded_call, check_structure
+from appliance.serving.thinking import ThinkingControls, ThinkingDefaults, plan_thinking
+from appliance.serving.thought_counts import ThoughtCounts
 from appliance.serving.tools.plan import check_tools
-from appliance.serving.types import ChatMessage, ChatRequest, SamplingPolicy, ServedModel, ToolMode
+from appliance.serving.types import ChatMessage, ChatRequest, RequestState, SamplingPolicy, ServedModel, ToolMode
 
 ROLES = frozenset(("system", "developer", "user", "assistant", "tool"))
 
@@ -40,7 +43,8 @@ class ChatService:
     """Takes chat requests for the served models.
 
     ``models`` is read anew for each request, by id; ``manager`` says which of them runs and with what.
-    ``sampling_policy`` holds for requests that bring none of their own.
+    ``sampling_policy`` and ``thinking`` hold for requests that bring nothing of their own. ``thoughts`` counts what
+    became of their thoughts.
     """
 
     def __init__(
@@ -50,6 +54,7 @@ class ChatService:
         admission: Admission,
         *,
         sampling_policy: SamplingPolicy = SamplingPolicy.CLAMP,
+        thinking: ThinkingDefaults | None = None,
     ) -> None:
         self._models = models
         self._manager = manager
@@ -57,6 +62,10 @@ class ChatService:
         self._sampling_policy = sampling_policy
         self._prompts = PromptMaker()
         self._structures = StructureChecker()
+        self._thinking = thinking or ThinkingDefaults()
+        self._controls = ThinkingControls()
+        self._streams: WeakValueDictionary[str, ChatStream] = WeakValueDictionary()
+        self.thoughts = ThoughtCounts()
         self._background: set[asyncio.Task[None]] = set()
 
     async def open(self, request: ChatRequest) -> ChatStream:
@@ -75,11 +84,18 @@ class ChatService:
         sampling, changes = sampling_for(model.profile, request.sampling, policy)
         engine, info = self._ready(model)
         _check_features(request, info)
+        thinking = plan_thinking(model.profile, request.thinking, self._thinking)
+        request = replace(request, thinking=replace(request.thinking, enabled=thinking.enabled))
         if request.structure is not None:
             await check_structure(self._structures, request.structure)
         prompt = await self._prompts.fitting(model, request, engine, info)
         if prompt.tools.structure is not None:
             await check_demanded_call(self._structures, prompt.tools.structure, prompt.tools.offered)
+        control: ThinkingControl | None = None
+        if model.profile.splits_reasoning and Feature.THINKING in info.features:
+            control = await self._controls.control(
+                thinking, engine, request.messages, opened=prompt.opens_reasoning, max_tokens=prompt.max_tokens
+            )
         plan = ChatPlan(
             generation=GenerationRequest(
                 request_id=request.request_id,
@@ -90,16 +106,42 @@ class ChatService:
                 priority=request.priority,
                 structure=request.structure or prompt.tools.structure,
                 logprobs=request.logprobs,
+                thinking=control,
+                answer_tokens=thinking.answer_tokens,
             ),
             splits_reasoning=model.profile.splits_reasoning,
             opens_reasoning=prompt.opens_reasoning,
             stop=request.stop,
             tools=prompt.tools,
-            changes=changes + prompt.changes,
+            changes=changes + thinking.changes + prompt.changes,
             trimmed=prompt.trimmed,
         )
         self._admission.resize(info.seats)
-        return ChatStream(plan, self._admission.enter(), lambda: self._ready(model)[0], self._background)
+        stream = ChatStream(
+            plan,
+            self._admission.enter(),
+            lambda: self._ready(model)[0],
+            self._background,
+            lambda finished: self.thoughts.add(model, finished),
+        )
+        self._streams[request.request_id] = stream
+        return stream
+
+    async def answer_now(self, request_id: str, *, owner: str | None) -> RequestState:
+        """End the thought of a running request of this owner, all its choices, so that the answer begins; what it was
+        at. Idempotent. Raises RequestNotFound, EngineCannot."""
+        names = (request_id, *(f"{request_id}-{index}" for index in range(1, MAX_CHOICES)))
+        streams = [stream for name in names if (stream := self._streams.get(name)) is not None and stream.state]
+        streams = [stream for stream in streams if stream.owner == owner]
+        if not streams:
+            raise RequestNotFound(request_id=request_id)
+        _, info = self._manager.ready()
+        if Feature.THINKING not in info.features:
+            raise EngineCannot(what="end a thought before the model does", engine=info.engine, param="answer_now")
+        states = [stream.state for stream in streams]
+        for stream in streams:
+            await stream.answer_now()
+        return next(state for state in RequestState if state in states)
 
     async def open_choices(self, request: ChatRequest, count: int) -> ChoiceStream:
         """``count`` answers to the same request, 1 to ``MAX_CHOICES``, each with a seat of its own. With a seed they
@@ -169,6 +211,9 @@ def _check_features(request: ChatRequest, info: EngineInfo) -> None:
             raise EngineCannot(what="keep an answer to a given form", engine=info.engine, param="response_format")
     if request.logprobs is not None and Feature.LOGPROBS not in info.features:
         raise EngineCannot(what="tell log probabilities", engine=info.engine, param="logprobs")
+    thinking = request.thinking
+    if Feature.THINKING not in info.features and (thinking.budget_tokens or thinking.answer_tokens or thinking.effort):
+        raise EngineCannot(what="keep a thought or an answer to a length", engine=info.engine, param="thinking")
 
 
 def _texts(message: ChatMessage) -> Iterator[str]:

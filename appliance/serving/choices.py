@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Self
 
+from appliance.engine.request import ThinkingEnd
 from appliance.serving.stream import ChatStream
 from appliance.serving.types import ChatEvent, Usage
 
@@ -104,10 +105,13 @@ def usage_of_all(usages: Sequence[Usage], *, prompts: int = 1) -> Usage:
     """Of answers that share prompts: each of the ``prompts``, which come one after the other, counts once."""
     each = len(usages) // prompts
     firsts = usages[::each]
+    ends = [usage.thinking_end for usage in usages if usage.thinking_end is not None]
     return Usage(
         prompt_tokens=sum(usage.prompt_tokens for usage in firsts),
         cached_tokens=sum(usage.cached_tokens for usage in firsts),
         completion_tokens=sum(usage.completion_tokens for usage in usages),
         reasoning_tokens=sum(usage.reasoning_tokens for usage in usages),
         trimmed=usages[0].trimmed,
+        thinking_end=next((end for end in ends if end is not ThinkingEnd.NATURAL), ends[0] if ends else None),
+        answer_looped=any(usage.answer_looped for usage in usages),
     )

@@ -23,6 +23,15 @@ class ChatTemplateUnusable(AppError):
     hint_template = "The file is at fault, not the request: import another build of the model."
 
 
+class RequestNotFound(AppError):
+    """No running request of this client has this id. Another's is not told from one that does not exist."""
+
+    code = "request_not_found"
+    http_status = 404
+    template = "No request of yours with the id '{request_id}' is running."
+    hint_template = "The id is in the header X-Request-Id of its response; a request that has ended has none any more."
+
+
 class EngineCannot(AppError):
     """A part of the request that the model's engine does not do. Leaving it out in silence would be another answer."""
 

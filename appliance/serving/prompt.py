@@ -13,6 +13,7 @@ from appliance.serving.errors import ChatTemplateMissing
 from appliance.serving.history import turns_to_drop, without_oldest
 from appliance.serving.profile import open_thought
 from appliance.serving.template import DEFAULT_STYLE, ChatTemplate, RenderedPrompt
+from appliance.serving.thinking import close_thought
 from appliance.serving.tools.format import format_of, markers
 from appliance.serving.tools.plan import NO_TOOLS, ToolPlan, plan_tools
 from appliance.serving.tools.support import ToolSupport, support_of
@@ -135,12 +136,15 @@ class PromptMaker:
             style=template.tools.style or DEFAULT_STYLE,
             fence=fence,
             continues=turns.continues,
+            thinking=request.thinking.enabled,
         )
         opened: tuple[str, ...] = ()
         if turns.in_thought is not None:
             prompt = replace(prompt, opens_reasoning=turns.in_thought)
         elif not turns.continues:
             prompt, opened = open_thought(model.profile, prompt)
+            if request.thinking.enabled is False and model.profile.splits_reasoning:
+                prompt, opened = close_thought(model.profile, prompt)
         refuse([segment.text for segment in prompt.segments])
         return prompt, plan, turns.changes + opened
 

@@ -21,7 +21,7 @@ from appliance.errors import AppError, EngineLost, GenerationFailed
 from appliance.serving.admission import Ticket
 from appliance.serving.answer import AnswerReader
 from appliance.serving.tools.plan import NO_TOOLS, ToolPlan
-from appliance.serving.types import ChatEvent, ChatFinished, Queued, Trimmed, Usage
+from appliance.serving.types import ChatEvent, ChatFinished, Queued, RequestState, Trimmed, Usage
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class ChatStream:
 
     ``find_engine`` is asked when the seat is there: after a wait it may be another one than at ``open``. It raises
     ModelNotReady. ``background`` keeps the task that cleans up after a reader that was cancelled: cancellation must not
-    keep the engine from hearing of it.
+    keep the engine from hearing of it. ``ended`` gets the ending before the reader does.
     """
 
     def __init__(
@@ -62,11 +62,14 @@ class ChatStream:
         ticket: Ticket,
         find_engine: Callable[[], Engine],
         background: set[asyncio.Task[None]],
+        ended: Callable[[ChatFinished], None] = lambda _finished: None,
     ) -> None:
         self._plan = plan
         self._ticket = ticket
         self._find_engine = find_engine
         self._background = background
+        self._ended = ended
+        self._wants_answer = False
         self._answer = AnswerReader(
             splits_reasoning=plan.splits_reasoning,
             opens_reasoning=plan.opens_reasoning,
@@ -103,6 +106,26 @@ class ChatStream:
     def trimmed(self) -> Trimmed | None:
         """What was left out of the conversation."""
         return self._plan.trimmed
+
+    @property
+    def owner(self) -> str | None:
+        """Whose request it is."""
+        return self._plan.generation.owner
+
+    @property
+    def state(self) -> RequestState | None:
+        """What the request is at; None when it has ended."""
+        if self._ticket.released or self._teardown is not None:
+            return None
+        if self._engine is None:
+            return RequestState.QUEUED
+        return RequestState.THINKING if self._answer.in_reasoning else RequestState.ANSWERING
+
+    async def answer_now(self) -> None:
+        """End the thought soon; while the request waits: soon after it has begun. Idempotent."""
+        self._wants_answer = True
+        if self._engine is not None:
+            await self._engine.answer_now(self.request_id)
 
     async def __aenter__(self) -> Self:
         return self
@@ -173,6 +196,9 @@ class ChatStream:
                     if isinstance(event, Finished):
                         finished = event
                         break
+                    if self._wants_answer and not self._generated_tokens:
+                        # Asked for while nothing had come: the engine may not have known the request then.
+                        await engine.answer_now(self.request_id)
                     self._generated_tokens += event.count
                     for part in self._answer.feed(event):
                         yield part
@@ -192,26 +218,31 @@ class ChatStream:
         for part in self._answer.finish():
             yield part
         self._let_go()
-        yield self._ending(finished, reasoning_open)
+        ending = self._ending(finished, reasoning_open)
+        self._ended(ending)
+        yield ending
 
     async def _end_early(self, engine: Engine, tokens: AsyncIterator[GenerationEvent]) -> Finished:
         """Abort when nothing more is wanted and read to the engine's end, so that the seat is free when we say so."""
-        cached_tokens = 0
+        confirmed = Finished(reason=FinishReason.STOP)
         await engine.abort(self.request_id)
         try:
             async with asyncio.timeout(ABORT_GRACE_S):
                 async for event in tokens:
                     if isinstance(event, Finished):
-                        cached_tokens = event.cached_tokens
+                        confirmed = event
                         break
         except TimeoutError:
             _log.warning("engine_abort_not_confirmed", request_id=self.request_id, timeout_s=ABORT_GRACE_S)
-        return Finished(reason=FinishReason.STOP, cached_tokens=cached_tokens)
+        return Finished(
+            reason=FinishReason.STOP, cached_tokens=confirmed.cached_tokens, thinking_end=confirmed.thinking_end
+        )
 
     def _ending(self, finished: Finished, reasoning_open: bool) -> ChatFinished:
         ended_early = self._answer.over
         generated = self._generated_tokens
         failed = finished.reason is FinishReason.ERROR
+        looped = finished.answer_looped and not ended_early
         return ChatFinished(
             reason=FinishReason.STOP if ended_early and not failed else finished.reason,
             usage=Usage(
@@ -222,11 +253,15 @@ class ChatStream:
                 reasoning_tokens=self._answer.reasoning_tokens,
                 cached_tokens=finished.cached_tokens,
                 trimmed=self._plan.trimmed,
+                thinking_end=finished.thinking_end,
+                answer_looped=looped,
             ),
             error=(finished.error or EngineLost()) if failed else None,
             stop_string=self._answer.stop_string,
             reasoning_open=reasoning_open,
             tool_calls=self._answer.tool_calls,
+            thinking_end=finished.thinking_end,
+            answer_looped=looped,
         )
 
 

@@ -107,8 +107,10 @@ class ChatTemplate:
         style: MessageStyle = DEFAULT_STYLE,
         fence: Fence | None = None,
         continues: bool = False,
+        thinking: bool | None = None,
     ) -> RenderedPrompt:
         """The prompt for ``messages``; with ``continues`` it ends where the last message ends, within its turn.
+        ``thinking`` is told to templates that can switch it.
 
         Raises InvalidRequest when the template refuses them (with its own words) or cannot cope with them, and
         ChatTemplateUnusable when it exceeds its bounds.
@@ -117,7 +119,7 @@ class ChatTemplate:
         if continues:
             text = self._continued(messages, fence, tools, style)
         else:
-            text = self._render(messages, fence.guard, add_generation_prompt, tools, style)
+            text = self._render(messages, fence.guard, add_generation_prompt, tools, style, thinking)
         segments = tuple(fence.segments(text))
         if not segments:
             raise InvalidRequest("The model's chat template makes an empty prompt of these messages.", param="messages")
@@ -153,6 +155,7 @@ class ChatTemplate:
         add_generation_prompt: bool,
         tools: Sequence[Tool] = (),
         style: MessageStyle = DEFAULT_STYLE,
+        thinking: bool | None = None,
     ) -> str:
         size = sum(_chars(message) for message in messages) + sum(len(tool.parameters or "") for tool in tools)
         variables = {
@@ -163,6 +166,9 @@ class ChatTemplate:
             "bos_token": self._bos_token or "",
             "eos_token": self._eos_token or "",
         }
+        if thinking is not None:
+            # Qwen3 and many others call it so; DeepSeek-V3.1 and later "thinking".
+            variables |= {"enable_thinking": thinking, "thinking": thinking}
         meter = RenderMeter(
             max_steps=_BASE_STEPS + _STEPS_PER_MESSAGE * (len(messages) + len(tools)) + size,
             max_chars=_BASE_CHARS + _CHARS_PER_INPUT_CHAR * size,

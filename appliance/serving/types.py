@@ -82,6 +82,7 @@ class ToolChoice:
 class Effort(StrEnum):
     """How long a model may think, in the words of OpenAI's ``reasoning_effort``."""
 
+    MINIMAL = "minimal"
     LOW = "low"
     MEDIUM = "medium"
     HIGH = "high"
@@ -89,7 +90,7 @@ class Effort(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ThinkingOptions:
-    """What the client wants of the thought. ``enabled`` None and ``effort`` None take the profile's;
+    """What the client wants of the thought. ``enabled`` None and ``effort`` None take the box's own;
     ``budget_tokens`` goes before ``effort``. ``answer_tokens`` bounds the answer after it."""
 
     enabled: bool | None = None
@@ -161,13 +162,15 @@ class Trimmed:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
     """Tokens of one request. ``reasoning_tokens`` are among ``completion_tokens``, ``cached_tokens`` in the prompt.
-    What was ``trimmed`` is in none of them."""
+    What was ``trimmed`` is in none of them. ``thinking_end`` and ``answer_looped`` as in ``Finished``."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     cached_tokens: int = 0
     trimmed: Trimmed | None = None
+    thinking_end: ThinkingEnd | None = None
+    answer_looped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +223,7 @@ class ChatFinished:
 
     ``error`` is set exactly when ``reason`` is ERROR. ``stop_string`` is the client's stop string that was met.
     ``reasoning_open`` says that the answer never began: the thought was still going on. ``tool_calls`` is how many
-    whole calls there were.
+    whole calls there were. ``thinking_end`` and ``answer_looped`` as in ``Finished``.
     """
 
     reason: FinishReason
@@ -229,10 +232,19 @@ class ChatFinished:
     stop_string: str | None = None
     reasoning_open: bool = False
     thinking_end: ThinkingEnd | None = None
+    answer_looped: bool = False
     tool_calls: int = 0
 
 
 ChatEvent = Queued | ReasoningDelta | ContentDelta | ToolCallDelta | ToolCallDropped | ChatFinished
+
+
+class RequestState(StrEnum):
+    """What a running request is at."""
+
+    QUEUED = "queued"
+    THINKING = "thinking"
+    ANSWERING = "answering"
 
 
 class ProfileName(StrEnum):
@@ -270,8 +282,9 @@ class ModelProfile:
 class ServedModel:
     """A model that chat can be asked for, read from its file's header by the daemon.
 
-    ``created_at`` is in unix seconds. ``control_tokens`` are the texts of the vocabulary's CONTROL and USER_DEFINED
-    tokens (GGUF token types 3 and 4): a client's text must not forge any of them.
+    ``created_at`` is in unix seconds. ``quantization`` is for those who count by it. ``control_tokens`` are the texts
+    of the vocabulary's CONTROL and USER_DEFINED tokens (GGUF token types 3 and 4): a client's text must not forge any
+    of them.
     """
 
     id: str
@@ -282,3 +295,4 @@ class ServedModel:
     eos_token: str | None
     control_tokens: frozenset[str]
     profile: ModelProfile
+    quantization: str | None = None

@@ -9,6 +9,7 @@ import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from appliance.api.access import caller_of
 from appliance.api.disconnect import unless_disconnected
 from appliance.api.errors import envelope
 from appliance.api.openai.chunks import DONE, ChunkEncoder
@@ -70,11 +71,12 @@ def chat_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
     )
     async def create_chat_completion(request: Request) -> Response:
         body = parse_body(ChatCompletionRequest, await request.body())
-        asked = to_chat_request(body, request.state.request_id)
+        asked = to_chat_request(body, request.state.request_id, caller_of(request).subject)
         shape = to_reasoning_format(body, request.headers.get(REASONING_HEADER))
         ignored, count = to_ignored(body, IGNORED), body.n or 1
         if not body.stream:
             streams, completion = await unless_disconnected(request.receive, _complete(chat, asked, shape, count))
+            request.state.thinking_end = completion.usage.thinking_end
             content = completion.model_dump_json(exclude={"choices": dict(enumerate(_unwanted(completion, shape)))})
             response = Response(content, media_type="application/json", headers=_NO_STORE)
             return declared(request, to_headers(streams, ignored), response)
@@ -96,7 +98,7 @@ def chat_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
             )
             for index in range(count)
         ]
-        events = _events(choices, writers, include_usage=include_usage)
+        events = _events(request, choices, writers, include_usage=include_usage)
         response = EventStreamResponse(events, close=choices.aclose, keep_alive_s=keep_alive_s)
         return declared(request, to_headers(choices.streams, ignored), response)
 
@@ -182,12 +184,12 @@ class _ChoiceWriter:
                 case ChatFinished() if finish_reason is not None:
                     yield encoder.finish(finish_reason)
 
-    def usage(self, usages: list[Usage]) -> bytes:
-        return self._encoder.usage(to_usage(usage_of_all(usages)))
+    def usage(self, usage: Usage) -> bytes:
+        return self._encoder.usage(to_usage(usage))
 
 
 async def _events(
-    choices: ChoiceStream, writers: list[_ChoiceWriter], *, include_usage: bool
+    request: Request, choices: ChoiceStream, writers: list[_ChoiceWriter], *, include_usage: bool
 ) -> AsyncGenerator[bytes, None]:
     """The events of streamed answers. An error becomes one event, after which nothing follows, not even ``[DONE]``:
     official clients raise on it, and take a stream with ``[DONE]`` for a whole answer."""
@@ -201,8 +203,10 @@ async def _events(
                 yield chunk
             if isinstance(event, ChatFinished):
                 usages[index] = event.usage
+        usage = usage_of_all([usages[index] for index in sorted(usages)])
+        request.state.thinking_end = usage.thinking_end
         if include_usage:
-            yield writers[0].usage([usages[index] for index in sorted(usages)])
+            yield writers[0].usage(usage)
         yield DONE
     except Exception as error:  # noqa: BLE001 - the loop top of a stream: its status line is sent already
         if describe(error).code == AppError.code:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 
 from appliance.api.errors import UnsupportedParameter
 from appliance.api.openai.forms import to_structure, to_tools
+from appliance.api.openai.thinking import to_thinking
 from appliance.engine.request import FinishReason as EngineFinishReason
 from appliance.engine.request import TokenLogprob
 from appliance.errors import GenerationFailed, InvalidRequest
@@ -51,8 +52,8 @@ _LOWEST_LOGPROB = -9999.0
 """What OpenAI gives for a token that cannot be; JSON has no minus infinity."""
 
 
-def to_chat_request(body: ChatCompletionRequest, request_id: str) -> ChatRequest:
-    """What the serving layer gets. Raises UnsupportedParameter, InvalidRequest."""
+def to_chat_request(body: ChatCompletionRequest, request_id: str, owner: str | None = None) -> ChatRequest:
+    """What the serving layer gets; ``owner`` as there. Raises UnsupportedParameter, InvalidRequest."""
     refuse_unsupported(body)
     tools, tool_choice = to_tools(body.tools, body.tool_choice)
     return ChatRequest(
@@ -79,6 +80,8 @@ def to_chat_request(body: ChatCompletionRequest, request_id: str) -> ChatRequest
         structure=to_structure(body.response_format, body.structured_outputs),
         logprobs=_logprobs(body),
         continues=_continues(body),
+        owner=owner,
+        thinking=to_thinking(body),
     )
 
 
@@ -154,6 +157,8 @@ def to_usage(usage: Usage) -> UsageBody:
         total_tokens=usage.prompt_tokens + usage.completion_tokens,
         prompt_tokens_details=PromptTokensDetails(cached_tokens=usage.cached_tokens),
         completion_tokens_details=CompletionTokensDetails(reasoning_tokens=usage.reasoning_tokens),
+        thinking_end=usage.thinking_end,
+        answer_looped=usage.answer_looped or None,
         trimmed=None
         if usage.trimmed is None
         else TrimmedBody(

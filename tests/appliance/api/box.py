@@ -17,6 +17,7 @@ from appliance.hardware import HardwareReader
 from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
+from appliance.metrics.thinking import ThinkingCollector
 from appliance.schemas.offload import Offload
 from appliance.security.accounts import Accounts
 from appliance.security.keys import Grant, KeyRepository
@@ -144,15 +145,17 @@ def make_box(folder: Path) -> Box:
     hardware = HardwareReader(machine.detect)
     telemetry = TelemetryService(made.sampler, hardware.devices)
     verdicts = Verdicts()
+    chat = ChatService(models, manager, admission)
     app = create_app(
         ApiServices(
-            chat=ChatService(models, manager, admission),
+            chat=chat,
             models=models,
             manager=manager,
             accounts=accounts,
             metrics=Metrics(
                 ServingCollector(manager, admission.stats),
                 DeviceCollector(telemetry.now),
+                ThinkingCollector(chat.thoughts),
                 OffloadCollector(verdicts.verdicts),
             ),
             telemetry=telemetry,

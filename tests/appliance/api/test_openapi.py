@@ -44,6 +44,7 @@ async def test_document_is_whole(client: httpx.AsyncClient) -> None:
         "/metrics",
         "/readyz",
         "/v1/chat/completions",
+        "/v1/chat/requests/{request_id}/answer_now",
         "/v1/models",
         "/v1/models/{model_id}",
     }

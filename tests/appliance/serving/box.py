@@ -22,7 +22,7 @@ from appliance.serving.types import (
     ReasoningDelta,
     SamplingPolicy,
 )
-from tests.appliance.serving.samples import NO_TEMPLATE, R1, R1_0528, R1_OLD, SMOL, user
+from tests.appliance.serving.samples import BOS, NO_TEMPLATE, R1, R1_0528, R1_OLD, SMOL, user
 from tests.fakes.engine import FAKE_INFO, FakeEngine, FakeEngineSource, Script
 
 R1_REPLY = ("Let", " me", " see", "\n</", "think", ">", "\n\n", "Paris", ".")
@@ -59,6 +59,11 @@ class Box:
     async def answer(self, *messages: ChatMessage, model: str = R1.id, **fields: object) -> list[ChatEvent]:
         async with await self.open(*messages, model=model, **fields) as stream:
             return [event async for event in stream]
+
+    @property
+    def prompts_counted(self) -> int:
+        """How often a prompt was given to the tokenizer; the tags of thoughts are asked for once beside them."""
+        return sum(segments[0].text.startswith(BOS) for segments, _ in self.engine.tokenized)
 
     @property
     def running(self) -> int:

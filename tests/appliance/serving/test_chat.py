@@ -10,6 +10,7 @@ import pytest
 from appliance.engine.request import (
     FinishReason,
     SamplingParams,
+    ThinkingEnd,
     TokenDelta,
 )
 from appliance.errors import (
@@ -57,7 +58,14 @@ async def test_an_answer_of_r1() -> None:
     assert content(events) == "Paris."
     assert ending(events) == ChatFinished(
         reason=FinishReason.STOP,
-        usage=Usage(prompt_tokens=17, completion_tokens=9, reasoning_tokens=6, cached_tokens=3),
+        usage=Usage(
+            prompt_tokens=17,
+            completion_tokens=9,
+            reasoning_tokens=6,
+            cached_tokens=3,
+            thinking_end=ThinkingEnd.NATURAL,
+        ),
+        thinking_end=ThinkingEnd.NATURAL,
     )
     (request,) = box.engine.requests
     assert box.engine.prompts == [f"{BOS}{USER}Hi{ASSISTANT}<think>\n"]
@@ -83,7 +91,8 @@ async def test_the_thought_of_an_old_template_is_opened_once(reply: tuple[str, .
         assert stream.changes == ("think=opened",)
         events = [event async for event in stream]
     assert box.engine.prompts == [f"{BOS}{USER}Hi{ASSISTANT}<think>\n"]
-    ((segments, _),) = box.engine.tokenized
+    segments, _ = box.engine.tokenized[0]
+    assert box.prompts_counted == 1
     assert len(segments) == 1, "the tokens are those of a template that writes it itself"
     assert (thought(events), content(events)) == ("hm", "yes")
 

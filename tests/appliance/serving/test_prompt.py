@@ -37,7 +37,7 @@ async def test_what_fits_is_not_trimmed() -> None:
     box = Box()
     async with await box.open(*talk(2), trim_turns=True, max_tokens=50) as stream:
         assert stream.trimmed is None
-        assert len(box.engine.tokenized) == 1
+        assert box.prompts_counted == 1
 
 
 async def test_without_being_asked_nothing_is_cut_and_the_refusal_says_what_helps() -> None:
@@ -114,7 +114,7 @@ async def test_a_conversation_too_long_to_be_counted_is_trimmed_too_and_says_at_
         assert stream.trimmed.tokens > 2000 * 2000 // 4
         assert [event async for event in stream]
     assert box.engine.prompts == [f"{BOS}{USER}last{ASSISTANT}<think>\n"]
-    assert len(box.engine.tokenized) <= 2, "what surely does not fit is not given to the tokenizer"
+    assert box.prompts_counted <= 2, "what surely does not fit is not given to the tokenizer"
 
 
 async def test_a_tool_chain_goes_with_its_turn() -> None:

@@ -286,10 +286,3 @@ async def test_what_fits_is_left_whole(client: httpx.AsyncClient) -> None:
 async def test_there_is_no_other_way_of_trimming(client: httpx.AsyncClient, value: Any) -> None:
     response = await client.post(PATH, json=body(trim=value))
     assert (response.status_code, response.json()["error"]["param"]) == (400, "trim")
-
-
-@pytest.mark.parametrize("name", ["max_thinking_tokens", "reasoning_effort"])
-async def test_budgets_of_thinking_are_refused_by_name(client: httpx.AsyncClient, name: str) -> None:
-    error = (await client.post(PATH, json=body(**{name: "low"}))).json()["error"]
-    assert error["param"] == name
-    assert error["code"] in ("unknown_parameter", "unsupported_parameter")

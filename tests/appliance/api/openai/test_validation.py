@@ -159,7 +159,7 @@ def test_missing_and_unknown_parameters() -> None:
         ("best_of", 2),
         ("functions", [{"deep": [1]}]),
         ("modalities", ["text", "audio"]),
-        ("reasoning_effort", "high"),
+        ("verbosity", "high"),
     ],
 )
 def test_what_is_not_built_is_refused(name: str, value: Any) -> None:
