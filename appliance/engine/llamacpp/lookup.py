@@ -35,7 +35,7 @@ class Match:
 
 
 class Lookup:
-    """The index of one sequence, which only grows. About 100 bytes a token."""
+    """The index of one sequence, which only grows. About 150 bytes a token."""
 
     def __init__(self) -> None:
         self._last: dict[int, int] = {}

@@ -20,7 +20,7 @@ from appliance.engine.llamacpp.lookup import Lookup, continuation
 from appliance.engine.llamacpp.sequence import Sequence
 from appliance.engine.llamacpp.step_costs import StepCosts
 
-WORTH = 1.05
+WORTH = 1.1
 """A guess must promise at least so many times the tokens per second of a step without."""
 
 OWN_SPEED = 0.9
