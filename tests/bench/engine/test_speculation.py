@@ -57,7 +57,8 @@ LIST = json.dumps([{"id": n, "name": a, "city": b, "active": n % 2 == 0} for n, 
 PROMPTS = {
     "code": f"Here is a Python file:\n```python\n{CODE}```\n"
     "Write the whole file again and rename the function print_users to show_users.",
-    "json": f'Here is a list:\n```json\n{LIST}\n```\nWrite the whole list again as JSON and set every "active" to true.',
+    "json": f"Here is a list:\n```json\n{LIST}\n```\n"
+    'Write the whole list again as JSON and set every "active" to true.',
     "story": "Tell me a long story about dragons.",
     "rain": "Why does it rain? Explain in detail.",
 }
