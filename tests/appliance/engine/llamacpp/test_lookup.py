@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from appliance.engine.llamacpp.lookup import LONGEST, SHORTEST, Lookup, Match, continuation
@@ -61,6 +61,7 @@ def test_an_index_that_lags_behind_finds_nothing_until_it_is_there() -> None:
     assert lookup.extend(tokens, 100) == 0
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.integers(0, 2), max_size=30),
     st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=6), max_size=10),
@@ -82,6 +83,7 @@ def test_growing_in_any_steps_finds_real_matches_and_no_shorter_ones_than_there_
             assert match.length <= best
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=4, max_size=60), st.integers(4, 40))
 def test_a_text_without_crowded_places_gives_its_longest_match(tokens: list[int], copied: int) -> None:
     text = [*tokens, *tokens[:copied]]
