@@ -20,8 +20,11 @@ from appliance.api.errors import install_error_handlers
 from appliance.api.health import StatusSource, health_router
 from appliance.api.metrics import MetricsSource, metrics_router
 from appliance.api.openai.chat import chat_router
+from appliance.api.openai.completions import completions_router
 from appliance.api.openai.models import models_router
 from appliance.api.openai.requests import requests_router
+from appliance.api.openai.responses.router import responses_router
+from appliance.api.openai.responses.store import ResponseStore
 from appliance.api.openapi import openapi_router
 from appliance.api.origins import OriginGuard
 from appliance.api.pages import WEB_FOLDER, authority_router, load_pages, pages_router
@@ -98,6 +101,8 @@ def _inference(access: Access, services: ApiServices) -> APIRouter:
     openai = APIRouter(prefix="/v1")
     openai.include_router(chat_router(services.chat, keep_alive_s=services.keep_alive_s))
     openai.include_router(requests_router(services.chat))
+    openai.include_router(completions_router(services.chat, keep_alive_s=services.keep_alive_s))
+    openai.include_router(responses_router(services.chat, ResponseStore(), keep_alive_s=services.keep_alive_s))
     openai.include_router(models_router(services.models, services.manager))
     router.include_router(openai)
     return router

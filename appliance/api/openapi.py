@@ -14,11 +14,15 @@ from starlette.responses import Response
 from appliance.api.access import Entry, rules
 from appliance.schemas import accounts
 from appliance.schemas.errors import ErrorEnvelope
+from appliance.schemas.openai_completion import CompletionBody
 from appliance.schemas.openai_request import ChatCompletionRequest
+from appliance.schemas.openai_responses import ResponseRequest
 
 # Bodies that routes read themselves (after the key was checked), so FastAPI does not know of them.
 _BODIES = (
     ChatCompletionRequest,
+    CompletionBody,
+    ResponseRequest,
     ErrorEnvelope,
     accounts.LoginBody,
     accounts.SetupBody,

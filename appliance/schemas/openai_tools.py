@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
+
+from appliance.schemas.unions import tag_of
 
 
 class _Wire(BaseModel):
@@ -54,7 +56,13 @@ class AllowedTools(_Wire):
     allowed_tools: AllowedToolSet
 
 
-ToolChoiceBody = Literal["none", "auto", "required"] | Annotated[NamedTool | AllowedTools, Field(discriminator="type")]
+ToolChoiceBody = (
+    Literal["none", "auto", "required"]
+    | Annotated[
+        Annotated[NamedTool, Tag("type:function")] | Annotated[AllowedTools, Tag("type:allowed_tools")],
+        Discriminator(tag_of),
+    ]
+)
 
 
 class JsonSchemaForm(_Wire):
@@ -88,7 +96,12 @@ class JsonSchemaFormat(_Wire):
     json_schema: JsonSchemaForm
 
 
-ResponseFormat = Annotated[TextFormat | JsonObjectFormat | JsonSchemaFormat, Field(discriminator="type")]
+ResponseFormat = Annotated[
+    Annotated[TextFormat, Tag("type:text")]
+    | Annotated[JsonObjectFormat, Tag("type:json_object")]
+    | Annotated[JsonSchemaFormat, Tag("type:json_schema")],
+    Discriminator(tag_of),
+]
 
 
 class StructuredOutputs(_Wire):

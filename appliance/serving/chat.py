@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -14,6 +14,7 @@ from appliance.engine.structure_check import StructureChecker
 from appliance.errors import InvalidRequest, ModelNotFound, ModelNotReady
 from appliance.serving.admission import Admission
 from appliance.serving.choices import MAX_CHOICES, ChoiceStream, open_all
+from appliance.serving.completion import CompletionRequest, check_completion, completion_plan
 from appliance.serving.context import reserved_tokens
 from appliance.serving.errors import EngineCannot, RequestNotFound
 from appliance.serving.profile import sampling_for
@@ -24,7 +25,15 @@ from appliance.serving.structured import check_demanded_call, check_structure
 from appliance.serving.thinking import ThinkingControls, ThinkingDefaults, plan_thinking
 from appliance.serving.thought_counts import ThoughtCounts
 from appliance.serving.tools.plan import check_tools
-from appliance.serving.types import ChatMessage, ChatRequest, RequestState, SamplingPolicy, ServedModel, ToolMode
+from appliance.serving.types import (
+    ChatFinished,
+    ChatMessage,
+    ChatRequest,
+    RequestState,
+    SamplingPolicy,
+    ServedModel,
+    ToolMode,
+)
 
 ROLES = frozenset(("system", "developer", "user", "assistant", "tool"))
 
@@ -116,14 +125,7 @@ class ChatService:
             changes=changes + thinking.changes + prompt.changes,
             trimmed=prompt.trimmed,
         )
-        self._admission.resize(info.seats)
-        stream = ChatStream(
-            plan,
-            self._admission.enter(),
-            lambda: self._ready(model)[0],
-            self._background,
-            lambda finished: self.thoughts.add(model, finished),
-        )
+        stream = self._enter(model, plan, info, lambda finished: self.thoughts.add(model, finished))
         self._streams[request.request_id] = stream
         return stream
 
@@ -157,10 +159,38 @@ class ChatService:
 
         return await open_all([opening(index) for index in range(count)])
 
+    async def open_completions(self, requests: Sequence[CompletionRequest]) -> ChoiceStream:
+        """One text for each request, all or none. Raises as ``open`` does, ContextLengthExceeded above all."""
+
+        def opening(request: CompletionRequest) -> Callable[[], Awaitable[ChatStream]]:
+            return lambda: self._open_completion(request)
+
+        return await open_all([opening(request) for request in requests])
+
     async def aclose(self) -> None:
         """Wait until every closed stream's engine request has ended."""
         while self._background:
             await asyncio.gather(*self._background)
+
+    async def _open_completion(self, request: CompletionRequest) -> ChatStream:
+        check_completion(request)
+        model = self._model(request.model)
+        engine, info = self._ready(model)
+        _check_output(request, info)
+        if request.structure is not None:
+            await check_structure(self._structures, request.structure)
+        policy = request.sampling_policy or self._sampling_policy
+        return self._enter(model, await completion_plan(request, model, engine, info, policy), info)
+
+    def _enter(
+        self,
+        model: ServedModel,
+        plan: ChatPlan,
+        info: EngineInfo,
+        ended: Callable[[ChatFinished], None] = lambda _finished: None,
+    ) -> ChatStream:
+        self._admission.resize(info.seats)
+        return ChatStream(plan, self._admission.enter(), lambda: self._ready(model)[0], self._background, ended)
 
     def _model(self, model_id: str) -> ServedModel:
         model = self._models.get(model_id)
@@ -204,16 +234,19 @@ def _check(request: ChatRequest) -> None:
 def _check_features(request: ChatRequest, info: EngineInfo) -> None:
     """Raises EngineCannot for what this model's engine does not do."""
     demands_call = request.tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
-    if Feature.STRUCTURE not in info.features:
-        if demands_call:
-            raise EngineCannot(what="make sure that a tool is called", engine=info.engine, param="tool_choice")
-        if request.structure is not None:
-            raise EngineCannot(what="keep an answer to a given form", engine=info.engine, param="response_format")
-    if request.logprobs is not None and Feature.LOGPROBS not in info.features:
-        raise EngineCannot(what="tell log probabilities", engine=info.engine, param="logprobs")
+    if demands_call and Feature.STRUCTURE not in info.features:
+        raise EngineCannot(what="make sure that a tool is called", engine=info.engine, param="tool_choice")
+    _check_output(request, info)
     thinking = request.thinking
     if Feature.THINKING not in info.features and (thinking.budget_tokens or thinking.answer_tokens or thinking.effort):
         raise EngineCannot(what="keep a thought or an answer to a length", engine=info.engine, param="thinking")
+
+
+def _check_output(request: ChatRequest | CompletionRequest, info: EngineInfo) -> None:
+    if request.structure is not None and Feature.STRUCTURE not in info.features:
+        raise EngineCannot(what="keep an answer to a given form", engine=info.engine, param="response_format")
+    if request.logprobs is not None and Feature.LOGPROBS not in info.features:
+        raise EngineCannot(what="tell log probabilities", engine=info.engine, param="logprobs")
 
 
 def _texts(message: ChatMessage) -> Iterator[str]:

@@ -16,6 +16,7 @@ from appliance.engine.request import (
     FinishReason,
     GenerationEvent,
     GenerationRequest,
+    SamplingParams,
 )
 from appliance.errors import AppError, EngineLost, GenerationFailed
 from appliance.serving.admission import Ticket
@@ -96,6 +97,11 @@ class ChatStream:
     def max_tokens(self) -> int:
         """The most tokens the answer may have, thinking included."""
         return self._plan.generation.max_tokens
+
+    @property
+    def sampling(self) -> SamplingParams:
+        """How tokens are drawn, the profile's part in it included."""
+        return self._plan.generation.sampling
 
     @property
     def changes(self) -> tuple[str, ...]:

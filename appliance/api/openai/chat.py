@@ -9,18 +9,19 @@ import structlog
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from appliance.api.access import caller_of
 from appliance.api.disconnect import unless_disconnected
 from appliance.api.errors import envelope
 from appliance.api.openai.chunks import DONE, ChunkEncoder
 from appliance.api.openai.translate import (
     REASONING_HEADER,
+    declared,
+    owner_of,
+    reasoning_format,
     to_chat_request,
     to_finish_reason,
     to_headers,
     to_ignored,
     to_logprobs,
-    to_reasoning_format,
     to_tool_calls,
     to_usage,
 )
@@ -71,8 +72,8 @@ def chat_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
     )
     async def create_chat_completion(request: Request) -> Response:
         body = parse_body(ChatCompletionRequest, await request.body())
-        asked = to_chat_request(body, request.state.request_id, caller_of(request).subject)
-        shape = to_reasoning_format(body, request.headers.get(REASONING_HEADER))
+        asked = to_chat_request(body, request.state.request_id, owner_of(request))
+        shape = reasoning_format(body.reasoning_format, request.headers.get(REASONING_HEADER))
         ignored, count = to_ignored(body, IGNORED), body.n or 1
         if not body.stream:
             streams, completion = await unless_disconnected(request.receive, _complete(chat, asked, shape, count))
@@ -109,14 +110,6 @@ def _unwanted(completion: ChatCompletion, shape: ReasoningFormat) -> Iterator[di
     """Fields that each choice's message is not to have."""
     for choice in completion.choices:
         yield {"message": _UNWANTED_FIELDS[shape] | (set() if choice.message.tool_calls else {"tool_calls"})}
-
-
-def declared(request: Request, headers: dict[str, str], response: Response) -> Response:
-    """The response with ``headers`` of ``to_headers``, which go into the request's log line too."""
-    for name, value in headers.items():
-        response.headers[name] = value
-        setattr(request.state, name.rpartition("-")[2].lower(), value)
-    return response
 
 
 async def _complete(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fastapi import Request
 from pydantic import BaseModel
+from starlette.responses import Response
 
+from appliance.api.access import caller_of
 from appliance.api.errors import UnsupportedParameter
 from appliance.api.openai.forms import to_structure, to_tools
 from appliance.api.openai.thinking import to_thinking
 from appliance.engine.request import FinishReason as EngineFinishReason
 from appliance.engine.request import TokenLogprob
 from appliance.errors import GenerationFailed, InvalidRequest
+from appliance.schemas.openai_completion import CompletionBody
 from appliance.schemas.openai_request import (
     THOUGHT_FIELDS,
     THOUGHT_PARTS,
@@ -61,18 +65,8 @@ def to_chat_request(body: ChatCompletionRequest, request_id: str, owner: str | N
         model=body.model,
         messages=tuple(_message(message, f"messages[{index}]") for index, message in enumerate(body.messages)),
         max_tokens=_max_tokens(body),
-        sampling=SamplingOverrides(
-            temperature=body.temperature,
-            top_p=body.top_p,
-            top_k=body.top_k,
-            min_p=body.min_p,
-            presence_penalty=body.presence_penalty,
-            frequency_penalty=body.frequency_penalty,
-            repeat_penalty=body.repeat_penalty,
-            seed=body.seed,
-            logit_bias=None if body.logit_bias is None else tuple(body.logit_bias.items()),
-        ),
-        stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+        sampling=to_sampling(body),
+        stop=to_stop(body.stop),
         trim_turns=body.trim == "turns",
         tools=tools,
         tool_choice=tool_choice,
@@ -85,14 +79,39 @@ def to_chat_request(body: ChatCompletionRequest, request_id: str, owner: str | N
     )
 
 
+def to_sampling(body: ChatCompletionRequest | CompletionBody) -> SamplingOverrides:
+    """What the client set of the sampling."""
+    return SamplingOverrides(
+        temperature=body.temperature,
+        top_p=body.top_p,
+        top_k=body.top_k,
+        min_p=body.min_p,
+        presence_penalty=body.presence_penalty,
+        frequency_penalty=body.frequency_penalty,
+        repeat_penalty=body.repeat_penalty,
+        seed=body.seed,
+        logit_bias=None if body.logit_bias is None else tuple(body.logit_bias.items()),
+    )
+
+
+def to_stop(stop: str | list[str] | None) -> tuple[str, ...]:
+    """The stop strings."""
+    return (stop,) if isinstance(stop, str) else tuple(stop or ())
+
+
 def to_ignored(body: BaseModel, names: Iterable[str]) -> tuple[str, ...]:
     """Those of the accepted fields without effect that the client set."""
     return tuple(name for name in names if getattr(body, name) is not None)
 
 
-def to_reasoning_format(body: ChatCompletionRequest, header: str | None) -> ReasoningFormat:
+def owner_of(request: Request) -> str:
+    """Whose request it is, as usage and fair turns know them."""
+    return caller_of(request).subject
+
+
+def reasoning_format(of_body: str | None, header: str | None) -> ReasoningFormat:
     """Where the thought is to go: as the body says, else the header ``REASONING_HEADER``. Raises InvalidRequest."""
-    asked = body.reasoning_format or (header or "").strip().lower() or ReasoningFormat.REASONING_CONTENT
+    asked = of_body or (header or "").strip().lower() or ReasoningFormat.REASONING_CONTENT
     try:
         return ReasoningFormat(asked)
     except ValueError as error:
@@ -114,6 +133,14 @@ def to_headers(streams: Sequence[ChatStream], ignored: Sequence[str]) -> dict[st
     return headers
 
 
+def declared(request: Request, headers: dict[str, str], response: Response) -> Response:
+    """The response with ``headers`` of ``to_headers``, which go into the request's log line too."""
+    for name, value in headers.items():
+        response.headers[name] = value
+        setattr(request.state, name.rpartition("-")[2].lower(), value)
+    return response
+
+
 def to_changed(changes: tuple[str, ...]) -> str:
     """The header ``X-R1Box-Changed``."""
     return ", ".join(changes)
@@ -125,16 +152,16 @@ def to_trimmed(trimmed: Trimmed) -> str:
     return f"turns={trimmed.turns} {name}={trimmed.tokens}"
 
 
-def refuse_unsupported(body: ChatCompletionRequest) -> None:
-    """Raise UnsupportedParameter for a field that asks for what is not built. Null and neutral values pass."""
-    for name, neutral in UNSUPPORTED.items():
+def refuse_unsupported(body: BaseModel, unsupported: Mapping[str, tuple[Any, ...]] = UNSUPPORTED) -> None:
+    """Raise UnsupportedParameter for a field that asks for what is not there. Null and neutral values pass."""
+    for name, neutral in unsupported.items():
         value = getattr(body, name)
         # Types count: in Python 1 equals True.
         if value is None or any(type(value) is type(known) and value == known for known in neutral):
             continue
         detail = f"; it may only be {' or '.join(_shown(known) for known in neutral)}" if neutral else ""
         raise UnsupportedParameter(name, detail=detail)
-    if body.stream_options is not None and not body.stream:
+    if getattr(body, "stream_options", None) is not None and not getattr(body, "stream", None):
         raise InvalidRequest("'stream_options' needs 'stream': true.", param="stream_options")
 
 

@@ -8,8 +8,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from appliance.errors import AppError, InvalidRequest
+from appliance.schemas.unions import TAG
 
 _Model = TypeVar("_Model", bound=BaseModel)
+
+_BRANCHES = ("str", "constrained-str", "int", "[key]")
+_BRANCH_STARTS = ("list[", "constrained-list", "literal[", "tagged-union[", TAG)
 
 _MOST_STRINGS = 100_000
 """Strings, keys included, in one body: several times what 10,000 messages have. Parsing and checking take time in the
@@ -72,6 +76,11 @@ def _typed(problems: Sequence[Any]) -> AppError:
         return UnknownParameter(param=parameter)
     if deepest["type"] == "missing":
         return MissingParameter(param=parameter)
+    if deepest["type"] == "union_tag_invalid":
+        known = str(deepest["ctx"]["expected_tags"]).replace(TAG, "")
+        return InvalidRequest(f"'{parameter}.type' should be one of {known}.", param=f"{parameter}.type")
+    if deepest["type"] == "union_tag_not_found":
+        return MissingParameter(param=f"{parameter}.type")
     messages = dict.fromkeys(_plain(p["msg"]) for p in related if _parameter(p["loc"]) == parameter)
     return InvalidRequest(f"'{parameter}' {' or '.join(messages)}.", param=parameter)
 
@@ -83,9 +92,7 @@ def _plain(message: str) -> str:
 def _path(location: Sequence[str | int]) -> list[str | int]:
     """The location without pydantic's marks for the branches of a union (``str``, ``list[ContentPart]``)."""
     return [
-        part
-        for part in location
-        if isinstance(part, int) or not (part in ("str", "constrained-str", "[key]") or part.startswith("list["))
+        part for part in location if isinstance(part, int) or not (part in _BRANCHES or part.startswith(_BRANCH_STARTS))
     ]
 
 

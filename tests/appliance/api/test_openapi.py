@@ -45,8 +45,13 @@ async def test_document_is_whole(client: httpx.AsyncClient) -> None:
         "/readyz",
         "/v1/chat/completions",
         "/v1/chat/requests/{request_id}/answer_now",
+        "/v1/completions",
         "/v1/models",
         "/v1/models/{model_id}",
+        "/v1/responses",
+        "/v1/responses/{response_id}",
+        "/v1/responses/{response_id}/cancel",
+        "/v1/responses/{response_id}/input_items",
     }
     defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert references(document) <= defined
