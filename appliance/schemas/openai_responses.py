@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
+from appliance.schemas.openai_thinking import EffortName
 from appliance.schemas.openai_tools import JsonObjectFormat, TextFormat
 from appliance.schemas.unions import TAG, tag_of
 
@@ -176,7 +177,7 @@ class TextOptions(_Wire):
 class ReasoningOptions(_Wire):
     """``effort`` as in chat completions. Nobody here summarises thoughts: they come whole."""
 
-    effort: str | None = None
+    effort: EffortName | None = None
     summary: str | None = None
     generate_summary: str | None = None
 

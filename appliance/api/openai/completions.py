@@ -17,6 +17,7 @@ from appliance.api.openai.chunks import DONE
 from appliance.api.openai.forms import to_structure
 from appliance.api.openai.translate import (
     declared,
+    owner_of,
     refuse_unsupported,
     to_finish_reason,
     to_headers,
@@ -60,7 +61,7 @@ def completions_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
     @router.post("/completions", response_model=Completion, openapi_extra=json_body(CompletionBody.__name__))
     async def create_completion(request: Request) -> Response:
         body = parse_body(CompletionBody, await request.body())
-        asked = to_completion_requests(body, request.state.request_id)
+        asked = to_completion_requests(body, request.state.request_id, owner_of(request))
         ignored = to_ignored(body, COMPLETION_IGNORED)
         texts = _Texts(body, asked)
         if not body.stream:
@@ -77,7 +78,7 @@ def completions_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
     return router
 
 
-def to_completion_requests(body: CompletionBody, request_id: str) -> list[CompletionRequest]:
+def to_completion_requests(body: CompletionBody, request_id: str, owner: str | None = None) -> list[CompletionRequest]:
     """One for each text. Raises UnsupportedParameter, InvalidRequest."""
     refuse_unsupported(body, COMPLETION_UNSUPPORTED)
     prompts = _prompts(body)
@@ -102,6 +103,7 @@ def to_completion_requests(body: CompletionBody, request_id: str) -> list[Comple
                 max_tokens=body.max_tokens or DEFAULT_MAX_TOKENS,
                 sampling=replace(sampling, seed=seed),
                 stop=to_stop(body.stop),
+                owner=owner,
                 structure=to_structure(None, body.structured_outputs),
                 logprobs=body.logprobs,
             )

@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 from appliance.api.errors import UnsupportedParameter
 from appliance.api.openai.responses.items import FindItem, to_messages
 from appliance.api.openai.responses.store import PreviousResponseNotFound, ResponseNotFound, ResponseStore
+from appliance.api.openai.thinking import to_thinking
 from appliance.api.openai.translate import refuse_unsupported, to_ignored
 from appliance.engine.request import Structure, StructureKind
 from appliance.errors import InvalidRequest
@@ -23,6 +24,7 @@ from appliance.schemas.openai_responses import (
     NamedFunctionTool,
     ResponseRequest,
 )
+from appliance.schemas.openai_thinking import ThinkingFields
 from appliance.schemas.openai_tools import JsonObjectFormat
 from appliance.serving.types import ChatMessage, ChatRequest, SamplingOverrides, Tool, ToolChoice, ToolMode
 
@@ -50,6 +52,8 @@ def to_chat(
         max_tokens=body.max_output_tokens,
         sampling=SamplingOverrides(temperature=body.temperature, top_p=body.top_p),
         trim_turns=body.truncation == "auto",
+        owner=owner,
+        thinking=to_thinking(ThinkingFields(reasoning_effort=body.reasoning.effort if body.reasoning else None)),
         tools=tools,
         tool_choice=choice,
         parallel_tool_calls=body.parallel_tool_calls is not False,

@@ -201,6 +201,16 @@ async def test_a_failure_of_a_whole_response_has_a_status(openai: AsyncOpenAI, b
     assert caught.value.code == "engine_lost"
 
 
+async def test_effort_bounds_the_thought(openai: AsyncOpenAI, box: Box) -> None:
+    made = await openai.responses.create(model=MODEL, input="x", reasoning={"effort": "low"})
+    assert made.reasoning is not None
+    assert made.reasoning.effort == "low"
+    [asked] = box.engine.requests
+    assert asked.thinking is not None
+    assert asked.thinking.budget_tokens is not None
+    assert asked.owner == "key:1"
+
+
 async def test_logprobs(openai: AsyncOpenAI, box: Box) -> None:
     box.use(FakeEngine(("</think>", TokenDelta("Yes", 1, (TokenLogprob(b"Yes", -0.1, ((b"Yes", -0.1),)),)))))
     made = await openai.responses.create(model=MODEL, input="x", top_logprobs=1)
