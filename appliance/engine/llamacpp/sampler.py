@@ -8,8 +8,9 @@ llama.cpp's sampler chain gets an array of the whole vocabulary, 12 bytes a toke
 up in a hash table: for R1's 150,000 tokens that is longer than a decode step of a small model. Here what changes the
 logits touches only the tokens that it is about, and what filters sees only the tokens near the best one.
 
-Each draw takes its random number from the seed and the token's place in the answer alone. So it does not depend on what
-else is in the batch, on how many positions were tried, or on a sequence having been computed twice.
+Each draw takes its random numbers from the seed, its place in the answer and the tokens it is between, and from nothing
+else. So it does not depend on what else is in the batch, on how many positions were tried, or on a sequence having been
+computed twice; and where the logits differ in their last bits, as they do in another batch, it seldom differs.
 """
 
 from __future__ import annotations
@@ -26,12 +27,20 @@ from appliance.engine.llamacpp.step import TokenChance
 
 Logits = np.ndarray[Any, np.dtype[np.float32]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
+Tokens = np.ndarray[Any, np.dtype[np.intp]]
+Weights = np.ndarray[Any, np.dtype[np.float64]]
 
 WINDOW_TEMPERATURES = 20.0
 """How many temperatures below the best logit a token may lie and still be drawn: below, it is 2e-9 times as likely."""
 
-LIKELIEST = 512
-"""The nucleus of top-p is looked for among so many of the likeliest first, then among all."""
+FEW = 512
+"""So many weights are sorted to find the nucleus of top-p, and run each for itself however light they are."""
+
+LIGHT = 1e-3
+"""Weight, beside the best token's 1, from which on down tokens run together."""
+
+_TOGETHER = 2**40
+"""Number of no token."""
 
 REPEAT_TOKENS = 64
 """How far back ``repeat_penalty`` looks, as in llama.cpp (``repeat_last_n``); the end of the prompt counts."""
@@ -121,7 +130,6 @@ class TokenSampler:
         biases = [(token, bias) for token, bias in sampling.logit_bias if 0 <= token < vocabulary_size]
         self._biased = np.array([token for token, _ in biases], np.intp)
         self._biases = np.array([bias for _, bias in biases], np.float32)
-        self._seed = _mix(sampling.seed)
         self._prompt_tokens: int | None = None
         self._written: list[int] = []
         self._begin()
@@ -185,7 +193,7 @@ class TokenSampler:
         self._penalties.apply(logits, in_answer=in_answer)
         if self._constraint is not None and in_answer:
             self._mask(self._constraint, logits)
-        token = pick(logits, self._sampling, uniform(self._seed, len(self._written)))
+        token = pick(logits, self._sampling, draw_key(self._sampling.seed, len(self._written)))
         self.accept(token)
         return token, None if wanted is None else token_chance(raw, token, wanted)
 
@@ -201,11 +209,13 @@ class TokenSampler:
         logits[beside] = kept
 
 
-def pick(logits: Logits, sampling: Sampling, chance: float) -> int:
-    """The token that ``chance`` (0..1) falls on once temperature and filters are applied; the best for temperature 0.
+def pick(logits: Logits, sampling: Sampling, key: int) -> int:
+    """The token that ``key`` (see ``draw_key``) draws; the best one for temperature 0. Raises SamplingFailed.
 
-    Tokens are laid out by their number, not by their probability: a difference in the last bits of the logits then
-    moves the borders between them a little and never swaps two of them. Raises SamplingFailed.
+    A race of exponential clocks, each as quick as its token is likely (the Gumbel-max trick): the winner has the
+    tokens' distribution. Of two distributions that are almost the same it draws different tokens hardly more often than
+    must be. One random number along the tokens' cumulated probabilities, as in llama.cpp, would move all borders behind
+    a change. (Tiny model, temperature 2, 30 answers alone and in sixes: 30 were the same so, and 18 with that.)
     """
     best = int(logits.argmax())
     highest = float(logits[best])
@@ -215,33 +225,62 @@ def pick(logits: Logits, sampling: Sampling, chance: float) -> int:
         raise SamplingFailed("the model computed something that is no number")
     if sampling.temperature <= 0.0:
         return best
+    return race(*shortlist(logits, sampling, highest), key)
+
+
+def race(tokens: Tokens, weights: Weights, key: int) -> int:
+    """One of the tokens, each as likely as its weight. Many light ones run as one, and again among themselves when
+    that one wins: without filters they are most of the vocabulary and hardly ever drawn."""
+    light = weights < LIGHT
+    count = int(light.sum())
+    if count <= FEW:
+        return int(tokens[(weights / exponentials(key, tokens)).argmax()])
+    heavy = ~light
+    speeds = weights[heavy] / exponentials(key, tokens[heavy])
+    together = weights[light].sum() / exponentials(key, np.array([_TOGETHER]))[0]
+    place = int(speeds.argmax())
+    if speeds[place] >= together:
+        return int(tokens[heavy][place])
+    return int(tokens[light][(weights[light] / exponentials(key, tokens[light])).argmax()])
+
+
+def shortlist(logits: Logits, sampling: Sampling, highest: float) -> tuple[Tokens, Weights]:
+    """Tokens that can be drawn, by number, and how likely each is in proportion to the best: 0..1."""
     near = np.flatnonzero(logits >= highest - WINDOW_TEMPERATURES * sampling.temperature)
     values = logits[near]
     if 0 < sampling.top_k < len(near):
         kept = np.sort(np.argpartition(values, -sampling.top_k)[-sampling.top_k :])
         near, values = near[kept], values[kept]
-    weights = np.exp((values.astype(np.float64) - highest) / sampling.temperature)
+    weights = np.exp((values - np.float32(highest)) / np.float32(sampling.temperature)).astype(np.float64)
     if sampling.top_p < 1.0:
         kept = nucleus(weights, sampling.top_p)
         near, weights = near[kept], weights[kept]
     if sampling.min_p > 0.0:
         kept = np.flatnonzero(weights >= sampling.min_p * weights.max())
         near, weights = near[kept], weights[kept]
-    sums = weights.cumsum()
-    return int(near[min(int(sums.searchsorted(chance * sums[-1], side="right")), len(near) - 1)])
+    return near, weights
 
 
-def nucleus(weights: np.ndarray[Any, np.dtype[np.float64]], top_p: float) -> np.ndarray[Any, np.dtype[np.intp]]:
-    """Places of the fewest heaviest weights that together make ``top_p`` of all, in their order."""
+def nucleus(weights: Weights, top_p: float) -> Tokens:
+    """Places of the fewest heaviest weights that together make ``top_p`` of all, in their order.
+
+    Many weights (a flat distribution) are not sorted but put on levels by their first bits, 64 for each power of two;
+    only those on the level where the sum is reached are sorted. 152,000 weights take 2 ms so, and 24 ms sorted.
+    """
     goal = top_p * weights.sum()
-    chosen = np.arange(len(weights))
-    if len(weights) > LIKELIEST:
-        heaviest = np.argpartition(weights, -LIKELIEST)[-LIKELIEST:]
-        if weights[heaviest].sum() >= goal:
-            chosen = np.sort(heaviest)
-    order = chosen[np.argsort(-weights[chosen], kind="stable")]
-    count = int(weights[order].cumsum().searchsorted(goal, side="left")) + 1
-    return np.sort(order[:count])
+    if len(weights) <= FEW:
+        order = np.argsort(-weights, kind="stable")
+        count = int(weights[order].cumsum().searchsorted(goal, side="left")) + 1
+        return np.sort(order[:count])
+    bits = weights.view(np.int64) >> 46
+    levels = bits.max() - bits
+    sums = np.bincount(levels, weights=weights).cumsum()
+    level = min(int(sums.searchsorted(goal, side="left")), len(sums) - 1)
+    border = np.flatnonzero(levels == level)
+    border = border[np.argsort(-weights[border], kind="stable")]
+    before = sums[level - 1] if level else 0.0
+    count = int((before + weights[border].cumsum()).searchsorted(goal, side="left")) + 1
+    return np.sort(np.concatenate([np.flatnonzero(levels < level), border[:count]]))
 
 
 def token_chance(logits: Logits, token: int, top: int) -> TokenChance:
@@ -257,10 +296,19 @@ def token_chance(logits: Logits, token: int, top: int) -> TokenChance:
     return TokenChance(token, float(logits[token]) - total, likeliest)
 
 
-def uniform(seed: int, index: int) -> float:
-    """A number of 0..1, 1 excluded, for the ``index``-th draw: splitmix64 (Steele, Lea, Flood 2014), which gives any
-    place of its sequence without those before it."""
-    return (_mix(seed + (index + 1) * _GOLDEN) >> 11) * 2.0**-53
+def draw_key(seed: int, place: int) -> int:
+    """The key of the draw at a place of an answer."""
+    return _mix(_mix(seed) + (place + 1) * _GOLDEN)
+
+
+def exponentials(key: int, tokens: Tokens) -> Weights:
+    """An exponentially distributed number for each token: splitmix64 (Steele, Lea, Flood 2014), which gives any place
+    of its sequence without those before it."""
+    mixed = (tokens.astype(np.uint64) + np.uint64(1)) * np.uint64(_GOLDEN) + np.uint64(key)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed ^= mixed >> np.uint64(31)
+    return -np.log(((mixed >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53)
 
 
 def _mix(value: int) -> int:
