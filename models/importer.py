@@ -17,7 +17,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -29,39 +29,27 @@ from models.errors import (
     ModelFolderUnusable,
     NotAChatModel,
     UnsupportedArchitecture,
-    printable,
 )
 from models.gguf import GgufHeader, read_header, read_header_from
 from models.gguf_format import known_architectures
 from models.gguf_set import combine, part_name, parts_of, prefix_of
 from models.hashing import Progress, ignore_progress
-from models.import_checks import (
-    NO_TEMPLATE,
-    ChatTemplateFacts,
-    TemplateCheck,
-    gguf_template,
-    licence_of,
-    recognise,
-    template_warnings,
-    tokenizer_warnings,
-)
+from models.import_checks import TemplateCheck
 from models.import_copy import Counter, copy_hashed, hole_warnings, unreadable
 from models.import_safetensors import folder_files, read_folder
 from models.import_source import SourceFile, SourceKind, classify, opened
+from models.model_facts import ModelFacts, folder_facts, gguf_facts, manifest_of, shown_name
 from models.model_store import ModelStore
 from models.store_files import same_bytes
-from models.store_manifest import MODEL_FILE, FileEntry, Manifest, content_sha256, licence_entry, make_id
+from models.store_manifest import MODEL_FILE, FileEntry, content_sha256
 from models.store_staging import Staging
-from models.store_types import ModelFile, ModelFormat, Provenance
-from models.types import Catalogue, InstalledModel, ModelShape
+from models.store_types import ModelFile, Provenance
+from models.types import Catalogue, InstalledModel
 
 MAX_TEMPLATE_BYTES = 512 * 1024
 """R1's own template has about 3 kB; a huge one is an attack on whoever renders it."""
 
 _NO_NAME = frozenset({"", "model", "ggml-model", "ggml", "gguf", "unsloth", "output", "merged", "converted"})
-_MAX_NAME_LENGTH = 120
-_PACKED = frozenset({"AWQ", "GPTQ", "W4A16", "COMPRESSED"})
-"""Forms in which several weights share a stored number, so that counting numbers does not count parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +70,8 @@ class _Source:
 
     path: Path
     files: tuple[SourceFile, ...]
-    format: ModelFormat
-    title: str
-    names: tuple[str, ...]
-    architecture: str
-    quantization: str
-    parameters: int
-    is_packed: bool
-    shape: ModelShape
-    template: str | None
-    licence: str | None
+    facts: ModelFacts
     headers: Mapping[str, GgufHeader]
-    warnings: tuple[str, ...]
 
     @property
     def size_bytes(self) -> int:
@@ -191,28 +169,8 @@ def _open_gguf(stack: ExitStack, path: Path, named: Path, check_template: Templa
     headers = {f.name: read_header_from(f.descriptor, f.path) for f in files}
     header = combine(list(headers.values()))
     check_usable(header)
-    title = display_name(header)
-    warnings = tokenizer_warnings(header)
-    if header.chat_template is None:
-        warnings.append(NO_TEMPLATE)
-    elif check_template is not None:
-        warnings += template_warnings(path, gguf_template(header, title), check_template)
-    return _Source(
-        path=path,
-        files=files,
-        format=ModelFormat.GGUF,
-        title=title,
-        names=(title, header.name, named.stem),
-        architecture=header.architecture,
-        quantization=header.quantization,
-        parameters=header.parameters,
-        is_packed=False,
-        shape=header.shape(),
-        template=header.chat_template,
-        licence=_text(header, "general.license"),
-        headers=headers,
-        warnings=(*warnings, *hole_warnings(files)),
-    )
+    facts = gguf_facts(header, path, display_name(header), (named.stem,), check_template)
+    return _Source(path, files, facts, headers)
 
 
 def _open_folder(stack: ExitStack, folder: Path, check_template: TemplateCheck | None) -> _Source:
@@ -222,29 +180,8 @@ def _open_folder(stack: ExitStack, folder: Path, check_template: TemplateCheck |
         raise unreadable(folder, error) from error
     files = stack.enter_context(opened([(folder / name, name) for name in names], folder))
     model = read_folder(folder, files)
-    title = _printable(folder.absolute().name)
-    warnings = [*left]
-    if model.chat_template is None:
-        warnings.append(NO_TEMPLATE)
-    elif check_template is not None:
-        facts = ChatTemplateFacts(model.chat_template, model.control_tokens, model.bos_token, model.eos_token, title)
-        warnings += template_warnings(folder, facts, check_template)
-    return _Source(
-        path=folder,
-        files=files,
-        format=ModelFormat.SAFETENSORS,
-        title=title or "model",
-        names=(title,),
-        architecture=model.architecture,
-        quantization=model.quantization,
-        parameters=model.tensor_elements,
-        is_packed=model.quantization in _PACKED,
-        shape=model.shape,
-        template=model.chat_template,
-        licence=None,
-        headers={},
-        warnings=(*warnings, *hole_warnings(files)),
-    )
+    facts = folder_facts(model, folder, shown_name(folder.absolute().name) or "model", check_template)
+    return _Source(folder, files, replace(facts, warnings=(*left, *facts.warnings)), {})
 
 
 def _take(
@@ -276,7 +213,9 @@ def _take(
             entries[file.name] = FileEntry(file.name, file.size_bytes, sha256)
         _check_copies(source, staging)
         files = tuple(entries[f.name] for f in source.files)
-        manifest = _manifest(source, files, catalogue, name, imported_at)
+        provenance = Provenance("file", shown_name(source.path.absolute().name))
+        holes = tuple(hole_warnings(source.files))
+        manifest = manifest_of(source.facts, files, catalogue, provenance, imported_at, name=name, warnings=holes)
         model, is_new = store.publish(staging, manifest)
     return ImportResult(model, is_new=is_new)
 
@@ -304,57 +243,18 @@ def _check_copies(source: _Source, staging: Staging) -> None:
     for file in source.files:
         file.check_unchanged()
         header = source.headers.get(file.name)
-        if header is not None and _facts(read_header(staging.path(file.name))) != _facts(header):
+        if header is not None and _checked_parts(read_header(staging.path(file.name))) != _checked_parts(header):
             raise ImportSourceChanged(file.path, "its header is another one now")
 
 
-def _facts(header: GgufHeader) -> tuple[object, ...]:
+def _checked_parts(header: GgufHeader) -> tuple[object, ...]:
     return (header.file_bytes, header.header_bytes, dict(header.metadata), dict(header.arrays), header.tensors)
-
-
-def _manifest(
-    source: _Source, files: tuple[FileEntry, ...], catalogue: Catalogue, name: str | None, imported_at: datetime
-) -> Manifest:
-    recognition = recognise(
-        catalogue,
-        {f.sha256 for f in files},
-        architecture=source.architecture,
-        shape=source.shape,
-        parameters=None if source.is_packed else source.parameters,
-        names=source.names,
-        template=source.template,
-    )
-    variant = recognition.variant if recognition else None
-    title = _printable(name) if name else source.title
-    return Manifest(
-        id=make_id(title, source.quantization),
-        name=title,
-        architecture=source.architecture,
-        quantization=source.quantization,
-        parameters=variant.parameters if variant and source.is_packed else source.parameters,
-        context_length_trained=source.shape.context_length,
-        has_chat_template=source.template is not None,
-        imported_at=imported_at.astimezone(UTC).isoformat(timespec="seconds"),
-        files=files,
-        provenance=Provenance("file", _printable(source.path.absolute().name)),
-        format=source.format,
-        variant=variant.id if variant else None,
-        recognised_by=recognition.by if recognition else None,
-        profile=variant.profile if variant else None,
-        licence=licence_entry(licence_of(recognition, source.licence)),
-        warnings=source.warnings,
-    )
-
-
-def _text(header: GgufHeader, key: str) -> str | None:
-    value = header.metadata.get(key)
-    return value if isinstance(value, str) else None
 
 
 def display_name(header: GgufHeader) -> str:
     """The file's name without ending, part number and quantization, which is the name people know; ``general.name``
     (often that of a training run) when the file is called ``model.gguf`` or the like."""
-    stem = _printable(prefix_of(header.path.name))
+    stem = shown_name(prefix_of(header.path.name))
     for label in {header.quantization, *(t for t in header.bytes_by_type)}:
         cut = re.sub(rf"[-._ ]{re.escape(label)}$", "", stem, flags=re.IGNORECASE)
         if cut != stem:
@@ -362,10 +262,5 @@ def display_name(header: GgufHeader) -> str:
             break
     if stem.lower() in _NO_NAME:
         name = header.text("general.name")
-        stem = _printable(name) if name and name.strip() else stem
+        stem = shown_name(name) if name and name.strip() else stem
     return stem or "model"
-
-
-def _printable(text: str) -> str:
-    """A name without control and direction characters, bounded: it is shown on terminals and pages."""
-    return printable(text).strip()[:_MAX_NAME_LENGTH]

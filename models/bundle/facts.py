@@ -5,7 +5,6 @@ against the manifest when one was copied.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,35 +14,25 @@ from models.fit import largest_layer_bytes
 from models.gguf import read_header_from
 from models.gguf_header import GgufHeader
 from models.gguf_set import combine
-from models.import_checks import (
-    NO_TEMPLATE,
-    ChatTemplateFacts,
-    Recognition,
-    TemplateCheck,
-    gguf_template,
-    licence_of,
-    recognise,
-    template_warnings,
-    tokenizer_warnings,
-)
+from models.import_checks import Recognition, TemplateCheck, licence_of
 from models.import_safetensors import HubModel, read_folder
 from models.import_source import SourceFile, opened
 from models.importer import check_usable, display_name
 from models.memory import compute_bytes, header_weights, kv_bytes
+from models.model_facts import ModelFacts, folder_facts, gguf_facts, shown_name
 from models.parallel import load_of
 from models.store_types import ModelFormat, RecognisedBy
 from models.types import Catalogue, EngineName, KvType, ModelShape
 
 _SMALLEST_CONTEXT_TOKENS = 4096
-_PACKED = frozenset({"AWQ", "GPTQ", "W4A16", "COMPRESSED"})
-"""Forms in which several weights share a stored number: what is counted are not parameters (see models.importer)."""
 _SHAPE = ("layers", "embedding_length", "heads", "kv_heads", "vocab_size", "context_length")
 _SAFETENSORS_ENGINES = (EngineName.VLLM, EngineName.VLLM_ASCEND, EngineName.MINDIE)
 
 
 @dataclass(frozen=True, slots=True)
-class ModelFacts:
-    """A checked model. ``title`` is the name people know; ``recognised_by`` how the catalogue knew it."""
+class BundleFacts:
+    """A checked model in the manifest's terms. ``title`` is the name people know; ``recognised_by`` how the catalogue
+    knew it."""
 
     title: str
     model: BundleModel
@@ -62,20 +51,36 @@ def read_facts(
     catalogue: Catalogue,
     check_template: TemplateCheck | None = None,
     title: str | None = None,
-) -> ModelFacts:
+) -> BundleFacts:
     """Opens ``(path, name in the store)`` of all files of a model and checks them as an import does.
 
     ``named`` is what the operator gave (its name is a hint); ``hashes`` are the files' sha256; ``title`` replaces the
     name found. Raises a ``ModelFileError``.
     """
-    with ExitStack() as stack:
-        files = stack.enter_context(opened(paths, named))
+    with opened(paths, named) as files:
         if model_format is ModelFormat.GGUF:
-            return _gguf_facts(files, named, hashes, catalogue, check_template, title)
-        return _folder_facts(files, named, hashes, catalogue, check_template, title)
+            header = combine([read_header_from(f.descriptor, f.path) for f in files])
+            check_usable(header)
+            facts = gguf_facts(header, named, title or display_name(header), (named.stem,), check_template)
+            recognition = facts.recognised(catalogue, hashes)
+            hardware = gguf_hardware(header, facts.shape, recognition)
+        else:
+            name = title or shown_name(named.absolute().name) or "model"
+            found = read_folder(named, files)
+            facts = folder_facts(found, named, name, check_template)
+            recognition = facts.recognised(catalogue, hashes)
+            hardware = _folder_hardware(found, files, recognition)
+    return BundleFacts(
+        title=facts.title,
+        model=_model(facts, recognition),
+        hardware=hardware,
+        has_chat_template=facts.template is not None,
+        recognised_by=recognition.by if recognition else None,
+        warnings=facts.warnings,
+    )
 
 
-def contradiction(manifest: BundleManifest, facts: ModelFacts) -> str | None:
+def contradiction(manifest: BundleManifest, facts: BundleFacts) -> str | None:
     """Where the manifest says something else of the model than its files do, ``None`` when nowhere. Compares only what
     lies in the files themselves: labels may be chosen otherwise by another version of this software."""
     said, found = manifest.hardware, facts.hardware
@@ -93,115 +98,17 @@ def contradiction(manifest: BundleManifest, facts: ModelFacts) -> str | None:
     return None
 
 
-def _gguf_facts(
-    files: Sequence[SourceFile],
-    named: Path,
-    hashes: Collection[str],
-    catalogue: Catalogue,
-    check_template: TemplateCheck | None,
-    title: str | None,
-) -> ModelFacts:
-    header = combine([read_header_from(f.descriptor, f.path) for f in files])
-    check_usable(header)
-    name = title or display_name(header)
-    warnings = tokenizer_warnings(header)
-    if header.chat_template is None:
-        warnings.append(NO_TEMPLATE)
-    elif check_template is not None:
-        warnings += template_warnings(named, gguf_template(header, name), check_template)
-    shape = header.shape()
-    recognition = recognise(
-        catalogue,
-        hashes,
-        architecture=header.architecture,
-        shape=shape,
-        parameters=header.parameters,
-        names=(name, header.name, named.stem),
-        template=header.chat_template,
-    )
-    licence = header.metadata.get("general.license")
-    return ModelFacts(
-        title=name,
-        model=_model(
-            ModelFormat.GGUF,
-            header.quantization,
-            header.architecture,
-            header.parameters,
-            shape,
-            recognition,
-            licence if isinstance(licence, str) else None,
-        ),
-        hardware=gguf_hardware(header, shape, recognition),
-        has_chat_template=header.chat_template is not None,
-        recognised_by=recognition.by if recognition else None,
-        warnings=tuple(warnings),
-    )
-
-
-def _folder_facts(
-    files: Sequence[SourceFile],
-    named: Path,
-    hashes: Collection[str],
-    catalogue: Catalogue,
-    check_template: TemplateCheck | None,
-    title: str | None,
-) -> ModelFacts:
-    found = read_folder(named, files)
-    name = title or printable(named.absolute().name).strip()[:120] or "model"
-    warnings: list[str] = []
-    if found.chat_template is None:
-        warnings.append(NO_TEMPLATE)
-    elif check_template is not None:
-        facts = ChatTemplateFacts(found.chat_template, found.control_tokens, found.bos_token, found.eos_token, name)
-        warnings += template_warnings(named, facts, check_template)
-    packed = found.quantization in _PACKED
-    recognition = recognise(
-        catalogue,
-        hashes,
-        architecture=found.architecture,
-        shape=found.shape,
-        parameters=None if packed else found.tensor_elements,
-        names=(name,),
-        template=found.chat_template,
-    )
-    parameters = recognition.variant.parameters if recognition and packed else found.tensor_elements
-    return ModelFacts(
-        title=name,
-        model=_model(
-            ModelFormat.SAFETENSORS,
-            found.quantization,
-            found.architecture,
-            parameters,
-            found.shape,
-            recognition,
-            None,
-        ),
-        hardware=_folder_hardware(found, files, recognition),
-        has_chat_template=found.chat_template is not None,
-        recognised_by=recognition.by if recognition else None,
-        warnings=tuple(warnings),
-    )
-
-
-def _model(
-    model_format: ModelFormat,
-    quantization: str,
-    architecture: str,
-    parameters: int,
-    shape: ModelShape,
-    recognition: Recognition | None,
-    licence: str | None,
-) -> BundleModel:
+def _model(facts: ModelFacts, recognition: Recognition | None) -> BundleModel:
     variant = recognition.variant if recognition else None
     return BundleModel(
-        format=model_format,
-        quantization=printable(quantization)[:64] or "unknown",
-        architecture=printable(architecture)[:64],
-        parameters=parameters,
-        context_length_trained=shape.context_length,
+        format=facts.format,
+        quantization=printable(facts.quantization)[:64] or "unknown",
+        architecture=printable(facts.architecture)[:64],
+        parameters=facts.parameters(recognition),
+        context_length_trained=facts.shape.context_length,
         variant=variant.id if variant else None,
         profile=variant.profile if variant else None,
-        licence=licence_of(recognition, licence),
+        licence=licence_of(recognition, facts.licence),
     )
 
 

@@ -29,7 +29,7 @@ from models.bundle.errors import (
     BundleError,
     BundleStickMissing,
 )
-from models.bundle.facts import ModelFacts, contradiction, read_facts
+from models.bundle.facts import BundleFacts, contradiction, read_facts
 from models.bundle.folder import BundleFolder, OpenBundle, bundle_folders, open_bundle
 from models.bundle.judge import Judgement
 from models.bundle.lanes import Digest, Lane, flow
@@ -187,7 +187,7 @@ class _Import:
         except OSError as error:
             raise self._store.write_error(error, self._bundle.manifest.size_bytes) from error
 
-    def check_content(self) -> ModelFacts:
+    def check_content(self) -> BundleFacts:
         """The model as it was written is the one of the manifest."""
         manifest = self._bundle.manifest
         facts = read_facts(
@@ -354,7 +354,7 @@ def _entry(file: BundleFile) -> FileEntry:
     return FileEntry(file.name, file.size_bytes, file.sha256, file.chunk_bytes, file.chunks)
 
 
-def _store_manifest(bundle: OpenBundle, facts: ModelFacts, options: ImportOptions) -> Manifest:
+def _store_manifest(bundle: OpenBundle, facts: BundleFacts, options: ImportOptions) -> Manifest:
     """What the files say of themselves goes before what the manifest says; that is believed of a trusted key alone."""
     manifest = bundle.manifest
     trusted = bundle.signer.is_trusted
