@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -21,7 +21,14 @@ from models.fit import chip_name, fit_installed
 from models.gguf import read_token_types, read_tokens
 from models.gguf_header import GgufHeader
 from models.gguf_set import installed_header
-from models.residuals import Residual, ResidualStore, by_plan_devices, difference
+from models.residuals import (
+    CatalogueCorrections,
+    Residual,
+    ResidualStore,
+    by_plan_devices,
+    catalogue_corrections,
+    difference,
+)
 from models.types import FitPlan, InstalledModel
 
 _MARKED_TOKEN_TYPES = (3, 4)
@@ -187,6 +194,13 @@ def _chat_disk_bytes(settings: Settings) -> int:
 def residual_store(settings: Settings) -> ResidualStore:
     """What real loads on this box took beside their plans."""
     return ResidualStore(settings.state_dir / "measured-memory.json")
+
+
+def measured_corrections(settings: Settings, models: Callable[[], Iterable[InstalledModel]]) -> CatalogueCorrections:
+    """What loads of these models took here beside their plans, for plans of the whole catalogue. ``models`` are asked
+    for only when something was measured."""
+    measured = residual_store(settings).load()
+    return catalogue_corrections(measured, llama_cpp_version(), models() if measured else ())
 
 
 def llama_cpp_version() -> str:

@@ -17,17 +17,19 @@ never in silence.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from drivers.types import HardwareSnapshot, Vendor
+from models.fit import chip_name
 from models.gate import ChipClass, Computes, Verdict, flash_attention, judge, kv_types
 from models.hub_planner import hub_candidates
 from models.machine import CPU_CHIP, Group, Machine, Room, read_machine
 from models.memory import UBATCH_TOKENS, variant_weights
 from models.offload import Offloaded, offload_notes, place_with_host
 from models.placement import Load, Placed, Shortfall, Wish, place_on_devices, place_on_host
+from models.ranking import is_slow, nearness, rank
+from models.residuals import CatalogueCorrections, Corrections
 from models.seating import Seating, check_wish, seating, smaller_wishes
 from models.speed import plan_speed
 from models.types import (
@@ -47,13 +49,7 @@ _UNIFORM = frozenset({"F32", "F16", "BF16", "Q8_0", "Q4_0-pure"})
 _LAYER_ABOVE_MEAN_PERCENT = 16
 """How far the largest layer is taken to lie above the mean where nobody knows it (unsloth's dynamic forms): of the
 forms above their floor whose layers are known none is further (671B in IQ3_M: 14.6 %)."""
-_SAME_QUALITY = {"F16": "BF16"}
-"""Forms between which quality does not decide: on chips without BF16 an engine runs that in F16."""
 _SMALL_UBATCH_TOKENS = 128
-_SLOW_AT_BEST_TOKENS_PER_S = 5.0
-_SLOW_ON_PROCESSOR_TOKENS_PER_S = 4.0
-"""Below that a plan says so and ranks behind the others: 3,000 tokens of thought take over ten minutes. The band of a
-processor is wide, so there its (geometric) middle counts and not its best."""
 _ENGINE = EngineName.LLAMA_CPP
 
 
@@ -65,6 +61,15 @@ class _Candidate:
     load: Load
     seating: Seating
     offload: bool
+    corrections: Corrections
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    seats: int | None
+    context_tokens: int | None
+    offload: bool
+    corrections: Corrections
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +91,14 @@ def plan(
     engines: Collection[EngineName] = (_ENGINE,),
     installed: Collection[EngineName] | None = None,
     offload: bool = False,
+    corrections: CatalogueCorrections | None = None,
 ) -> PlanResult:
     """All plans for ``snapshot``, best first, and a reason for everything else, the nearest first.
 
     ``seats`` sequences with ``context_tokens`` each are kept exactly when given. ``allow_cpu``: ``None`` plans for the
     processor only on a machine without cards. ``usable_vendors``: those the installed llama.cpp was built for.
     ``offload`` lets llama.cpp keep a part in the host's memory where the cards are too small (``models.offload``).
+    ``corrections`` is what loads on this very machine took beside the formulas; it is added, never taken off.
     ``engines`` are planned for; plans for one that is not ``installed`` (``None``: all are) say so and stand behind the
     others. Raises ``ValueError`` for seats or context below one.
     """
@@ -99,6 +106,7 @@ def plan(
     machine = read_machine(snapshot, usable_vendors)
     all_cards = machine if usable_vendors is None else read_machine(snapshot)
     there = engines if installed is None else installed
+    known = corrections or CatalogueCorrections()
     use_cpu = not snapshot.devices if allow_cpu is None else allow_cpu
     ranked: list[tuple[tuple[int, ...], FitPlan]] = []
     rejections: list[tuple[tuple[int, int], Rejection]] = []
@@ -106,57 +114,22 @@ def plan(
         outcomes: list[tuple[FitPlan, int] | Rejection] = []
         if _ENGINE in engines:
             for name, size in variant.quantizations.items():
-                wish = (seats, context_tokens, offload)
+                wish = _Asked(seats, context_tokens, offload, known.of(variant.id, name))
                 outcomes.append(_judge_candidate(catalogue, machine, use_cpu, variant, name, size, wish))
         trained = variant.shape.context_length
         levels = None if (context_tokens or 0) > trained else seating(seats, context_tokens, trained)
         outcomes += hub_candidates(catalogue, all_cards, engines, variant, levels, there)
         for outcome in outcomes:
             if isinstance(outcome, Rejection):
-                rejections.append((_nearness(outcome, variant), outcome))
+                rejections.append((nearness(outcome, variant), outcome))
             else:
                 plan_, level = outcome
-                ranked.append((_rank(catalogue, variant, plan_, level), plan_))
+                ranked.append((rank(catalogue, variant, plan_, level), plan_))
     ranked.sort(key=lambda r: r[0])
     rejections.sort(key=lambda r: (r[0], catalogue.quantization_rank(r[1].quantization)))
     return PlanResult(
         plans=tuple(p for _, p in ranked), rejections=tuple(r for _, r in rejections), notes=machine.notes
     )
-
-
-def _rank(catalogue: Catalogue, variant: Variant, plan_: FitPlan, level: int) -> tuple[int, ...]:
-    quality = catalogue.quantization_rank(_SAME_QUALITY.get(plan_.quantization, plan_.quantization))
-    place = variant.rank
-    speed = plan_.decode_tokens_per_s
-    if variant.demoted_below is not None and variant.demoted_rank is not None:
-        place = variant.demoted_rank if quality > catalogue.quantization_rank(variant.demoted_below) else place
-    return (
-        int(not plan_.installed),
-        int(plan_.reduced),
-        int(_is_slow(plan_)),
-        place,
-        quality,
-        -level,
-        0 if speed is None else -round(speed.high),
-        len(plan_.devices),
-    )
-
-
-_NEARNESS = {"memory": 0, "memory_unknown": 1, "context_too_long": 2, "no_devices": 4, "quality_floor": 5}
-
-
-def _is_slow(plan_: FitPlan) -> bool:
-    speed = plan_.decode_tokens_per_s
-    if speed is None:
-        return False
-    if not plan_.devices:
-        return math.sqrt(speed.low * speed.high) < _SLOW_ON_PROCESSOR_TOKENS_PER_S
-    return speed.high < _SLOW_AT_BEST_TOKENS_PER_S
-
-
-def _nearness(rejection: Rejection, variant: Variant) -> tuple[int, int]:
-    missing = (rejection.needed_bytes or 0) - (rejection.available_bytes or 0)
-    return _NEARNESS.get(rejection.code, 3), missing if rejection.code == "memory" else variant.rank
 
 
 def _judge_candidate(
@@ -166,9 +139,9 @@ def _judge_candidate(
     variant: Variant,
     name: str,
     size: QuantizationBytes,
-    wish: tuple[int | None, int | None, bool],
+    asked: _Asked,
 ) -> tuple[FitPlan, int] | Rejection:
-    seats, context_tokens, offload = wish
+    seats, context_tokens = asked.seats, asked.context_tokens
     if catalogue.quantization_rank(name) > catalogue.quantization_rank(variant.floor):
         return Rejection(
             variant.id, name, _ENGINE, "quality_floor", f"below {variant.floor}, the lowest worth running: "
@@ -182,7 +155,7 @@ def _judge_candidate(
             counter_offer=CounterOffer(seats or 1, trained),
         )  # fmt: skip
     levels = seating(seats, context_tokens, trained)
-    candidate = _Candidate(variant, name, size, _load(variant, name, size), levels, offload)
+    candidate = _Candidate(variant, name, size, _load(variant, name, size), levels, asked.offload, asked.corrections)
     verdicts = [(group, judge(group.chip, _ENGINE, variant.architecture, name)) for group in machine.groups]
     able = [group for group, verdict in verdicts if verdict.computes is Computes.ON_CARD]
     if not able and not use_cpu:
@@ -265,7 +238,8 @@ def _climb_with_host(candidate: _Candidate, group: Group, host: Room) -> _Fit | 
     """The highest level that fits with a part on the host."""
     flash = flash_attention(group.chip)
     for level in range(len(candidate.seating.levels) - 1, -1, -1):
-        wish = Wish(*candidate.seating.levels[level], KvType.F16, flash, UBATCH_TOKENS)
+        seats, context_tokens = candidate.seating.levels[level]
+        wish = _wish(candidate, group, seats, context_tokens, KvType.F16, flash, UBATCH_TOKENS)
         found = place_with_host(candidate.load, wish, group.rooms, host)
         if isinstance(found, Offloaded):
             return _Fit(level, wish, found.placed, found)
@@ -289,7 +263,7 @@ def _try(
         forms.append((KvType.Q8_0, UBATCH_TOKENS))
     shortfall: Shortfall | None = None
     for kv_type, ubatch_tokens in forms:
-        wish = Wish(seats, context_tokens, kv_type, flash, ubatch_tokens)
+        wish = _wish(candidate, group, seats, context_tokens, kv_type, flash, ubatch_tokens)
         if group is None:
             result = place_on_host(candidate.load, wish, host)
         else:
@@ -299,6 +273,23 @@ def _try(
         shortfall = result
     assert shortfall is not None
     return shortfall
+
+
+def _wish(
+    candidate: _Candidate,
+    group: Group | None,
+    seats: int,
+    context_tokens: int,
+    kv_type: KvType,
+    flash: bool,
+    ubatch_tokens: int,
+) -> Wish:
+    """One opening, with what loads of this form on such a chip took beside the formulas."""
+    if not candidate.corrections.residuals:
+        return Wish(seats, context_tokens, kv_type, flash, ubatch_tokens)
+    chip = chip_name(() if group is None else tuple(room.device for room in group.rooms if room.device is not None))
+    extra = candidate.corrections.for_opening(chip, seats, context_tokens)
+    return Wish(seats, context_tokens, kv_type, flash, ubatch_tokens, extra.device_bytes, extra.host_bytes)
 
 
 def _memory_rejection(candidate: _Candidate, shortfall: Shortfall, group: Group | None, host: Room) -> Rejection:
@@ -370,7 +361,7 @@ def _to_plan(candidate: _Candidate, group: Group | None, fit: _Fit) -> FitPlan:
         host_layers=host_layers,
         experts_on_host=experts_on_host,
     )
-    if speed is None or not _is_slow(found):
+    if speed is None or not is_slow(found):
         return found
     slow = f"Slow: about {speed.low} to {speed.high} tokens per second for one person."
     return replace(found, notes=(slow, *found.notes))

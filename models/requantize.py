@@ -6,10 +6,11 @@ which would then run on the processor. The steps, the first that fails ends it a
 1. the model is a GGUF in F16, BF16 or F32 (or, with a warning, Q8_0); other forms have lost quality once: refused
    unless forced;
 2. llama.cpp's quantizer, run dry, tells every tensor's new type, and with it the exact size: is there room?
-3. the quantizer writes into a staging folder of the store (a child process, ``models.requantize_child``);
+3. the quantizer writes into a staging folder of the store (a child process, ``models.requantize_child``), once: what it
+   writes there is what the store keeps;
 4. the result's header has exactly those types and sizes, and the gate takes all of its matrices;
 5. it is loaded for real and writes a few tokens; every logit is finite;
-6. it is imported like any other file.
+6. it is checked as an import is, hashed, and appears in the store by one rename.
 
 Records of the child: ``start``, ``log`` (text), ``quantized`` (code) or ``generated`` (loaded, finite, tokens).
 """
@@ -20,10 +21,12 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, ClassVar
 
+from models.catalogue import load_catalogue
 from models.child import ChildEnd, Record, RunChild, run_child
 from models.errors import ModelError, human_bytes
 from models.gate import Chip, ChipClass, Computes, judge_types
@@ -31,11 +34,15 @@ from models.gguf import read_header
 from models.gguf_format import TENSOR_TYPES
 from models.gguf_header import GgufHeader, TensorInfo
 from models.gguf_set import installed_header
-from models.hashing import Progress, ignore_progress
+from models.hashing import Progress, ignore_progress, sha256_of
 from models.import_checks import TemplateCheck
-from models.importer import ImportResult, import_gguf
+from models.importer import ImportResult, check_usable
+from models.model_facts import gguf_facts, manifest_of, shown_name
 from models.model_store import ModelStore
-from models.types import InstalledModel
+from models.store_files import fsync_path
+from models.store_manifest import MODEL_FILE, FileEntry
+from models.store_types import Provenance
+from models.types import Catalogue, InstalledModel
 
 CHILD = "models.requantize_child"
 SILENCE_LIMIT_S = 1800.0
@@ -152,13 +159,14 @@ def requantize(
     force: bool = False,
     threads: int = 0,
     check_template: TemplateCheck | None = None,
+    catalogue: Catalogue | None = None,
     run: RunChild = run_child,
 ) -> Requantized:
-    """Makes and imports ``model`` in pure ``to``; the store must have room for it twice for a moment.
+    """Makes ``model`` in pure ``to`` and puts it into the store.
 
-    ``progress`` gets bytes of the result. ``threads`` 0: all. Raises ``NeedsOtherEngine`` (no GGUF),
-    ``RequantizeRefused``, ``RequantizeFailed``, and what an import raises (``NoSpace``...). Interrupted by whatever,
-    the child is killed and the staging folder removed.
+    ``progress`` gets bytes of the result. ``threads`` 0: all; ``catalogue`` is the package's own when not given. Raises
+    ``NeedsOtherEngine`` (no GGUF), ``RequantizeRefused``, ``RequantizeFailed``, and what an import raises
+    (``NoSpace``...). Interrupted by whatever, the child is killed and the staging folder removed.
     """
     header = installed_header(model)
     warnings = _judge_source(model.id, header, to, force=force)
@@ -167,8 +175,8 @@ def requantize(
     sizes = {t.name: tensor_size(t, types[t.name]) for t in header.tensors}
     total = sum(sizes.values())
     with store.staging() as staging:
-        store.reserve(staging, 2 * (total + header.header_bytes))
-        target = staging.path(f"{model.name.translate(_PLAIN)[:80] or 'model'}-{to}.gguf")
+        store.reserve(staging, total + header.header_bytes)
+        target = staging.path(MODEL_FILE)
         done = 0
 
         def take(tensor: QuantizedTensor) -> None:
@@ -180,13 +188,20 @@ def requantize(
             header.path, target, to, dry_run=False, pure=True, allow_requantize=is_quantized, threads=threads
         )
         _quantize(model.id, request, take, run, silence_s=SILENCE_LIMIT_S)
-        _check_header(model.id, header, types, read_header(target))
+        made = read_header(target)
+        _check_header(model.id, header, types, made)
         _check_generation(model.id, target, threads, run)
-        result = import_gguf(store, target, name=model.name, check_template=check_template)
+        check_usable(made)
+        facts = gguf_facts(made, target, model.name, (), check_template)
+        try:
+            fsync_path(target)
+            entry = FileEntry(MODEL_FILE, target.stat().st_size, sha256_of(target))
+        except OSError as error:
+            raise store.write_error(error, total) from error
+        provenance = Provenance("file", shown_name(f"{model.name}-{to}.gguf"))
+        manifest = manifest_of(facts, (entry,), catalogue or load_catalogue(), provenance, datetime.now(UTC))
+        result = ImportResult(*store.publish(staging, manifest))
     return Requantized(result, warnings)
-
-
-_PLAIN = {code: None if chr(code) not in "-_." and not chr(code).isalnum() else code for code in range(128)}
 
 
 def _judge_source(model_id: str, header: GgufHeader, to: PureType, *, force: bool) -> tuple[str, ...]:

@@ -13,14 +13,14 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
 from models.store_files import fsync_path, write_file
-from models.types import HOST, FitPlan
+from models.types import HOST, FitPlan, InstalledModel
 
 SCHEMA = 1
 MOST_ENTRIES = 256
@@ -77,6 +77,33 @@ class Corrections:
             ),
         )
         return Extra(max(0, nearest.device_bytes), max(0, nearest.host_bytes))
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogueCorrections:
+    """What loads of this box's models took beside their plans, by variant and form of the catalogue: ``planner.plan``
+    takes it. A form that was never loaded here has none: what another form took says little about it."""
+
+    by_form: Mapping[tuple[str, str], Corrections] = field(default_factory=dict)
+
+    def of(self, variant: str, quantization: str) -> Corrections:
+        """Those of one form; without any, nothing is added."""
+        return self.by_form.get((variant, quantization), Corrections())
+
+
+def catalogue_corrections(
+    residuals: Iterable[Residual], build: str, models: Iterable[InstalledModel]
+) -> CatalogueCorrections:
+    """The measurements under ``build`` of installed models that are forms of the catalogue."""
+    known: dict[str, list[Residual]] = {}
+    for residual in residuals:
+        if residual.build == build:
+            known.setdefault(residual.model_sha256, []).append(residual)
+    found: dict[tuple[str, str], list[Residual]] = {}
+    for model in models:
+        if model.variant is not None and model.sha256 in known:
+            found.setdefault((model.variant, model.quantization), []).extend(known[model.sha256])
+    return CatalogueCorrections({form: Corrections(tuple(ones)) for form, ones in found.items()})
 
 
 class _File(msgspec.Struct, frozen=True):

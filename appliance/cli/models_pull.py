@@ -150,8 +150,9 @@ def _hubs(settings: Settings, limit_rate: str | None) -> list[Hub]:
 
 def _plans(catalogue: Catalogue, settings: Settings) -> PlanResult:
     """What fits this machine, as ``r1box plan`` finds it."""
+    from appliance.cli.models import open_store
     from appliance.engine.installed import installed_engines
-    from appliance.model_setup import engine_vendors
+    from appliance.model_setup import engine_vendors, measured_corrections
     from drivers.probe import default_probes, detect
     from models.planner import plan
     from models.types import EngineName
@@ -164,6 +165,7 @@ def _plans(catalogue: Catalogue, settings: Settings) -> PlanResult:
         usable_vendors=engine_vendors(settings.backends_dir),
         engines=tuple(EngineName),
         installed=installed_engines(),
+        corrections=measured_corrections(settings, lambda: open_store().list().models),
     )
 
 

@@ -35,7 +35,7 @@ def requantize_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Make pure Q8_0 or Q4_0 from an F16 model, which Ascend 910B cards compute; published Q4_0 files they do not."""
-    from appliance.cli.models import check_chat_template, open_store
+    from appliance.cli.models import check_chat_template, open_catalogue, open_store
     from models.requantize import PureType, requantize
 
     store = open_store()
@@ -49,6 +49,7 @@ def requantize_command(
             force=force,
             threads=threads,
             check_template=check_chat_template,
+            catalogue=open_catalogue(),
         )
     new = made.result.model
     warnings = [*made.warnings, *new.warnings]

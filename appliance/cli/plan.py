@@ -14,6 +14,7 @@ from appliance.cli.output import GIB, context, print_json, size, stdout
 
 if TYPE_CHECKING:
     from drivers.types import HardwareSnapshot, Vendor
+    from models.residuals import CatalogueCorrections
     from models.types import EngineName, FitPlan, PlanResult, Rejection
 
 MOST_NAMED_CARDS = 2
@@ -53,6 +54,7 @@ def plan_command(
     result = plan(
         catalogue, snapshot, seats, context_tokens,
         usable_vendors=vendors, engines=tuple(EngineName), installed=installed, offload=offload,
+        corrections=_measured() if machine is None else None,
     )  # fmt: skip
     if why is not None:
         explanations = explain(catalogue, result, why)
@@ -161,6 +163,15 @@ def _engine_vendors() -> frozenset[Vendor]:
     from appliance.settings import load_settings
 
     return engine_vendors(load_settings().backends_dir)
+
+
+def _measured() -> CatalogueCorrections:
+    """What loads on this machine took beside their plans."""
+    from appliance.cli.models import open_store
+    from appliance.model_setup import measured_corrections
+    from appliance.settings import load_settings
+
+    return measured_corrections(load_settings(), lambda: open_store().list().models)
 
 
 def _installed_engines() -> frozenset[EngineName]:

@@ -21,6 +21,7 @@ from models.gguf import read_header
 from models.importer import import_gguf, import_path
 from models.model_store import ModelStore
 from models.requantize import PureType, RequantizeFailed, RequantizeRefused, parse_tensor, plan_types, requantize
+from models.store_types import DiskBudget
 from models.types import InstalledModel
 from tests.models.r1_files import write_variant
 from tests.models.tiny_r1_files import Q4_K_M, Q8_0, TINY_R1, write_tiny_r1
@@ -148,6 +149,19 @@ def test_without_room_nothing_begins(store: ModelStore, tiny: InstalledModel, mo
         requantize(store, tiny, PureType.Q8_0, run=run)
     assert asked == ["dry"]
     assert left_over(store) == []
+
+
+def test_room_for_the_result_once_is_enough(tmp_path: Path, f16: Path) -> None:
+    store = ModelStore(tmp_path / "narrow")
+    tiny = import_gguf(store, f16).model
+    result_bytes = Q8_0.stat().st_size
+    narrow = ModelStore(store.root, budget=DiskBudget(max_bytes=store.usage().used_bytes + result_bytes * 11 // 10))
+    made = requantize(narrow, tiny, PureType.Q8_0, threads=1).result.model
+    assert made.size_bytes == pytest.approx(result_bytes, rel=0.05)
+    assert narrow.verify(made.id) == made
+    assert made.provenance is not None
+    assert (made.provenance.kind, made.provenance.name) == ("file", f"{tiny.name}-Q8_0.gguf")
+    assert left_over(narrow) == []
 
 
 def test_interrupted_it_leaves_nothing(store: ModelStore, tiny: InstalledModel) -> None:

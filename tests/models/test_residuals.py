@@ -11,9 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.catalogue import load_catalogue
 from models.errors import TooLarge
 from models.fit import fit_installed
 from models.gguf import GgufHeader, read_header
+from models.importer import import_gguf
+from models.model_store import ModelStore
+from models.planner import plan
 from models.residuals import (
     MOST_ENTRIES,
     MOST_FILE_BYTES,
@@ -23,13 +27,15 @@ from models.residuals import (
     Residual,
     ResidualStore,
     by_plan_devices,
+    catalogue_corrections,
     difference,
 )
-from models.types import HOST
+from models.types import HOST, InstalledModel
 from tests.models import machines
 from tests.models.machines import GIB, gib, host, machine, nvidia
 from tests.models.smollm2 import SMOLLM2
 from tests.models.test_gguf import write_r1_7b
+from tests.models.tiny_r1_files import Q8_0
 
 MIB = 1024**2
 SHA = "ab" * 32
@@ -231,3 +237,51 @@ def test_ten_devices_are_in_the_order_of_their_numbers(r1_7b: GgufHeader) -> Non
     plan = replace(fit_installed(r1_7b, machines.T4, 4, 8192), devices=tuple(f"nvidia:{i}" for i in range(11)))
     found = by_plan_devices(plan, {f"CUDA{i}": i for i in (10, 9, 2, 1, 0, 3, 4, 5, 6, 7, 8)})
     assert found == {f"nvidia:{i}": i for i in range(11)}
+
+
+# --- plans of the whole catalogue ------------------------------------------------------------------------------------
+
+
+def as_variant(model: InstalledModel, variant: str, quantization: str) -> InstalledModel:
+    return replace(model, variant=variant, quantization=quantization, sha256=SHA)
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> InstalledModel:
+    return import_gguf(ModelStore(tmp_path / "store"), Q8_0).model
+
+
+def test_a_measured_form_is_planned_with_what_it_took(installed: InstalledModel) -> None:
+    catalogue = load_catalogue()
+    box = machine(host(64), nvidia("NVIDIA L20", 44.5, "8.9"))
+    model = as_variant(installed, "R1-Distill-Qwen-32B", "Q8_0")
+    measured = other(chip="NVIDIA L20", seats=4, context_tokens=8192, device_bytes=300 * MIB, host_bytes=-5)
+    known = catalogue_corrections([measured, other(build="other", device_bytes=GIB)], "llama.cpp 1", [model])
+    plain = {(p.variant, p.quantization): p for p in plan(catalogue, box).plans}
+    corrected = {(p.variant, p.quantization): p for p in plan(catalogue, box, corrections=known).plans}
+    form = ("R1-Distill-Qwen-32B", "Q8_0")
+    assert corrected[form].memory[0].compute_bytes == plain[form].memory[0].compute_bytes + 300 * MIB
+    assert corrected[form].memory[1] == plain[form].memory[1]
+    del plain[form], corrected[form]
+    assert corrected == plain
+    elsewhere = machine(host(64), nvidia("NVIDIA L40S", 44.5, "8.9"))
+    assert plan(catalogue, elsewhere, corrections=known) == plan(catalogue, elsewhere)
+
+
+def test_a_correction_can_turn_a_plan_down(installed: InstalledModel) -> None:
+    """Where less fits beside what was measured the form falls behind, and the next one comes first."""
+    catalogue = load_catalogue()
+    box = machine(host(64), nvidia("NVIDIA L20", 44.5, "8.9"))
+    model = as_variant(installed, "R1-Distill-Qwen-32B", "Q8_0")
+    large = other(chip="NVIDIA L20", seats=4, context_tokens=8192, device_bytes=9 * GIB)
+    result = plan(catalogue, box, corrections=catalogue_corrections([large], "llama.cpp 1", [model]))
+    assert (result.plans[0].variant, result.plans[0].quantization) == ("R1-Distill-Qwen-32B", "Q6_K")
+    (fewer,) = (p for p in result.plans if (p.variant, p.quantization) == ("R1-Distill-Qwen-32B", "Q8_0"))
+    assert fewer.reduced
+    assert all(line.total_bytes <= line.available_bytes for line in fewer.memory)
+
+
+def test_models_that_are_no_variant_correct_nothing(installed: InstalledModel) -> None:
+    assert installed.variant is None
+    named = other(model_sha256=installed.sha256)
+    assert catalogue_corrections([named], "llama.cpp 1", [installed]).by_form == {}
