@@ -21,7 +21,7 @@ from models.child import ChildEnd, Record, RunChild, run_child
 from models.dry_run_log import ContextLog, LogNotUnderstood, ModelLog, buffers
 from models.gguf_format import MAX_HEADER_BYTES
 from models.gguf_header import GgufHeader
-from models.memory import CACHE_SLOTS, UBATCH_TOKENS
+from models.memory import CACHE_SLOTS, SPARE_SEQUENCES, UBATCH_TOKENS
 from models.types import EXPERT_TENSORS, KvType
 
 CHILD = "models.dry_run_child"
@@ -36,9 +36,9 @@ MOST_FILE_BYTES = 1 << 44
 
 @dataclass(frozen=True, slots=True)
 class Opening:
-    """How a model is opened, as the worker does it: one cache for all; a sequence for each seat and ``cache_slots``
-    more that keep what conversations share; a row of logits for each sequence (``outputs``, llama.cpp's n_outputs_max,
-    ``None``: as many as sequences)."""
+    """How a model is opened, as the worker does it: one cache for all; a sequence for each seat, ``cache_slots`` more
+    that keep what conversations share, and ``SPARE_SEQUENCES``; a row of logits for each sequence (``outputs``,
+    llama.cpp's n_outputs_max, ``None``: as many as sequences)."""
 
     seats: int
     context_tokens: int
@@ -53,7 +53,7 @@ class Opening:
     @property
     def sequences(self) -> int:
         """llama.cpp's n_seq_max."""
-        return self.seats + self.cache_slots
+        return self.seats + self.cache_slots + SPARE_SEQUENCES
 
     def request(self) -> dict[str, Any]:
         """As the child reads it."""

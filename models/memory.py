@@ -22,6 +22,8 @@ UBATCH_TOKENS = 512
 
 CACHE_SLOTS = 8
 """Sequences that the worker opens beyond its seats, for what conversations share (``WorkerConfig.cache_slots``)."""
+SPARE_SEQUENCES = 1
+"""And one more, through which it saves and restores parts of the others (``runner.Runner``)."""
 
 CONTEXT_GRAIN_TOKENS = 256
 """llama.cpp rounds the size of its cache up to this."""

@@ -17,7 +17,15 @@ from itertools import accumulate
 
 from drivers.types import Vendor
 from models.machine import Room
-from models.memory import CACHE_SLOTS, Weights, compute_bytes, host_compute_bytes, host_output_bytes, kv_bytes
+from models.memory import (
+    CACHE_SLOTS,
+    SPARE_SEQUENCES,
+    Weights,
+    compute_bytes,
+    host_compute_bytes,
+    host_output_bytes,
+    kv_bytes,
+)
 from models.types import HOST, KvType, MemoryEstimate, ModelShape
 
 
@@ -61,7 +69,8 @@ class Wish:
 
     @property
     def sequences(self) -> int:
-        return self.seats + CACHE_SLOTS
+        """llama.cpp's n_seq_max, and as many rows of logits."""
+        return self.seats + CACHE_SLOTS + SPARE_SEQUENCES
 
 
 @dataclass(frozen=True, slots=True)

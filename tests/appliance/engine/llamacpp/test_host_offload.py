@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,12 @@ import pytest
 from appliance.engine.base import EngineInfo
 from appliance.engine.llamacpp.engine import LlamaCppEngine
 from appliance.engine.llamacpp.messages import WorkerConfig
+from appliance.engine.llamacpp.runner import Runner
 from models.dry_run import DryRun, Offload, Opening, dry_run
 from models.gguf import read_header
-from models.types import HOST
+from models.memory import host_output_bytes
+from models.placement import Wish
+from models.types import HOST, KvType
 from tests.appliance.engine.contract import run
 from tests.models.cards import build_fake_cards, shown
 from tests.models.tiny_moe import write_tiny_moe
@@ -85,6 +89,20 @@ async def test_experts_on_the_host_give_the_same_answer(cards: Path, mixture: Pa
     assert laid_out.on(HOST).model_bytes == experts + header.token_embd_bytes
     for device, size in part.measured_bytes.items():
         assert laid_out.on(device).total_bytes == pytest.approx(size, rel=0.01, abs=0.05 * MIB)
+
+
+def test_the_worker_opens_as_many_sequences_as_plans_count(capfd: pytest.CaptureFixture[str]) -> None:
+    """Each has a row of logits: a worker that opens more than the plan's takes more than was planned."""
+    Runner(WorkerConfig(model_path=str(Q8_0), seats=3, seat_context=256, threads=1), lambda _fraction: None).close()
+    log = capfd.readouterr().err
+    sequences = Wish(3, 256, KvType.F16, flash_attention=True, ubatch_tokens=512).sequences
+    found = re.search(r"n_seq_max += (\d+)", log)
+    assert found is not None
+    assert int(found[1]) == sequences == Opening(3, 256).sequences
+    output = re.search(r"CPU +output buffer size = +([\d.]+) MiB", log)
+    assert output is not None
+    rows = host_output_bytes(read_header(Q8_0).shape(), sequences)
+    assert float(output[1]) == pytest.approx(rows / MIB, abs=0.01)
 
 
 async def test_without_cards_the_experts_are_where_they_are_anyway(mixture: Path) -> None:
