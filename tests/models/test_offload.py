@@ -137,7 +137,7 @@ def test_the_dry_run_never_needs_more(
     weights = sum(line.weights_bytes for line in placed.memory)
     assert weights == pytest.approx(header.tensor_bytes, rel=0.001)
     # Several cards each have room for the copy, which only the first of them makes.
-    assert sum(line.total_bytes - line.reserve_bytes for line in placed.memory) <= laid_out.total_bytes * 1.05
+    assert sum(line.total_bytes - line.reserve_bytes for line in placed.memory) <= laid_out.total_bytes * 1.06
 
 
 def test_a_file_is_opened_with_a_part_on_the_host_only_when_asked(tmp_path: Path) -> None:
