@@ -12,8 +12,8 @@ import signal
 import socket
 import ssl
 import threading
-from collections.abc import Coroutine, Iterable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -26,26 +26,29 @@ from sqlalchemy import Engine as Database
 
 from appliance.api.app import ApiServices, create_app
 from appliance.certificates import ServerCertificate
-from appliance.engine.base import Engine, EngineInfo, EngineStatus
+from appliance.engine.base import EngineInfo, EngineStatus
 from appliance.engine.factory import LlamaCppFactory
 from appliance.engine.manager import EngineManager
-from appliance.errors import ModelNotReady, OffloadRefused, PortInUse
+from appliance.errors import OffloadRefused, PortInUse
 from appliance.hardware import HardwareReader
 from appliance.health.offload.prover import OffloadProver
-from appliance.health.offload.service import OffloadService, ServedEngine
+from appliance.health.offload.service import OffloadService
 from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.metrics.thinking import ThinkingCollector
+from appliance.model_host import ModelHost
+from appliance.model_parts import HostParts
 from appliance.model_setup import ModelSetup, remember_memory, set_up
 from appliance.paths import prepare_state
 from appliance.schemas.offload import Offload
 from appliance.security.accounts import Accounts
 from appliance.security.keys import KeyRepository
 from appliance.serving.admission import Admission
+from appliance.serving.admission_book import AdmissionBook
 from appliance.serving.chat import ChatService
 from appliance.serving.thinking import ThinkingDefaults
-from appliance.serving.types import Effort, SamplingPolicy, ServedModel
+from appliance.serving.types import Effort, SamplingPolicy
 from appliance.settings import Settings
 from appliance.store.database import open_database
 from appliance.system.announce import Announcement, announce_until_cancelled
@@ -142,16 +145,36 @@ class Daemon:
         self._foundation = foundation
         self._settings = foundation.settings
         self._reporter = reporter
-        self._served: dict[str, ServedModel] = {}
-        self._manager = EngineManager(start_timeout_s=self._settings.start_timeout_s)
-        self._manager.on_change(reporter.engine)
         self._notifier = ServiceNotifier.from_environment()
-        self._manager.on_change(lambda status: self._notifier.status(_in_words(status)))
-        self._admission = Admission(seats=1, max_waiting=self._settings.max_waiting)
+        self._admissions = AdmissionBook(lambda: Admission(seats=1, max_waiting=self._settings.max_waiting))
+        self._certificate = ServerCertificate(self._settings)
+        self._hardware = HardwareReader(lambda: detect([vendor.probe(ROOT) for vendor in vendors]))
+        self._detection: asyncio.Task[HardwareSnapshot] | None = None
+        self._sampler = _sampler(self._settings, vendors)
+        self._telemetry = TelemetryService(self._sampler, self._hardware.devices)
+        self._prover = OffloadProver(self._telemetry.now, allow_cpu_fallback=self._settings.allow_cpu_fallback)
+        self._host = ModelHost(
+            HostParts(
+                store=foundation.models,
+                settings=self._settings,
+                detect=self._hardware.detect,
+                plan=set_up,
+                factory=lambda setup: LlamaCppFactory(setup.engine),
+                manager=lambda: EngineManager(start_timeout_s=self._settings.start_timeout_s),
+                prover=self._prover,
+                admissions=self._admissions,
+                stop_timeout_s=STOP_TIMEOUT_S,
+                on_loading=self._on_loading,
+                on_loaded=self._on_loaded,
+            )
+        )
+        self._host.on_change(self._on_engine)
+        self._setup: ModelSetup | None = None
+        self._offload = OffloadService(self._prover, self._host.engines)
         self._chat = ChatService(
-            self._served,
-            self._manager,
-            self._admission,
+            self._host.served,
+            self._host,
+            self._admissions,
             sampling_policy=SamplingPolicy(self._settings.sampling_policy),
             thinking=ThinkingDefaults(
                 effort=Effort(self._settings.thinking_effort),
@@ -159,14 +182,6 @@ class Daemon:
                 breaks_loops=self._settings.loop_breaker,
             ),
         )
-        self._certificate = ServerCertificate(self._settings)
-        self._held = ExitStack()
-        self._hardware = HardwareReader(lambda: detect([vendor.probe(ROOT) for vendor in vendors]))
-        self._detection: asyncio.Task[HardwareSnapshot] | None = None
-        self._sampler = _sampler(self._settings, vendors)
-        self._telemetry = TelemetryService(self._sampler, self._hardware.devices)
-        self._prover = OffloadProver(self._telemetry.now, allow_cpu_fallback=self._settings.allow_cpu_fallback)
-        self._offload = OffloadService(self._prover, self._engines)
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM. Raises AppError or ModelError when it cannot start."""
@@ -181,11 +196,10 @@ class Daemon:
         app = create_app(
             ApiServices(
                 chat=self._chat,
-                models=self._served,
-                manager=self._manager,
+                models=self._host,
                 accounts=self._foundation.accounts,
                 metrics=Metrics(
-                    ServingCollector(self._manager, self._admission.stats),
+                    ServingCollector(self._host, self._admissions),
                     DeviceCollector(self._telemetry.now),
                     ThinkingCollector(self._chat.thoughts),
                     OffloadCollector(self._offload.verdicts),
@@ -251,9 +265,8 @@ class Daemon:
             await asyncio.wait({http})
             await self._offload.aclose()
             await self._chat.aclose()
-            await self._manager.unload(drain_timeout_s=0, stop_timeout_s=STOP_TIMEOUT_S)
+            await self._host.aclose()
             await self._end_watching()
-            self._held.close()
             await asyncio.to_thread(self._foundation.database.dispose)
             for companion in companions:
                 companion.cancel()
@@ -278,56 +291,35 @@ class Daemon:
         """Load the model that the settings name, or the store's default, and say when it is ready."""
         # Without a model nothing waits for it: telemetry and the admin API want it all the same.
         self._detection = asyncio.create_task(self._detect(), name="first-detection")
-        installed = await asyncio.to_thread(self._wanted)
-        setup: ModelSetup | None = None
-        if installed is not None:
-            setup = await asyncio.to_thread(set_up, installed, await self._detection, self._settings)
+        wanted = await asyncio.to_thread(self._wanted)
         info: EngineInfo | None = None
-        if setup is not None:
-            # While it is served nobody can remove it, from the command line neither.
-            await asyncio.to_thread(self._held.enter_context, self._foundation.models.hold(setup.installed.id))
-            self._reporter.loading(setup)
-            for note in setup.plan.notes:
-                _log.warning("placement", note=note)
-            self._admission.resize(setup.plan.seats)
-            self._served[setup.served.id] = setup.served
-            info = await self._start_engine(setup, await self._detection)
+        if wanted is not None:
+            await self._detection
+            # A model that fell back to the processor is not served, and the box stays up to say so: ``/readyz``, the
+            # admin API and every request have the reason.
+            with suppress(OffloadRefused):
+                info = await self._host.boot(wanted.id)
+            verdict = self._prover.verdict(wanted.id)
+            if verdict is not None:
+                self._reporter.offload(verdict)
         else:
             self._notifier.status("up, without a model")
         self._offload.start()
-        self._reporter.ready(setup, info, host, port)
-        if setup is not None and info is not None:
-            await self._remember_memory(setup, info, await self._detection)
+        self._host.start()
+        self._reporter.ready(self._setup, info, host, port)
 
-    async def _start_engine(self, setup: ModelSetup, snapshot: HardwareSnapshot) -> EngineInfo | None:
-        """Load and prove where it runs. ``None`` when it fell back to the processor, which is not allowed: the box
-        stays up, and says so. Raises EngineStartFailed."""
-        model_id = setup.installed.id
-        unified = frozenset(device.key for device in snapshot.devices if device.unified_memory)
-        self._prover.expect(model_id, setup.plan, has_cards=bool(snapshot.devices), unified=unified)
+    def _on_engine(self, status: EngineStatus) -> None:
+        self._reporter.engine(status)
+        if status.model_id in (None, self._host.default_id):
+            self._notifier.status(_in_words(status))
 
-        async def accept(engine: Engine, info: EngineInfo) -> None:
-            await self._prover.accept(model_id, engine, info)
+    def _on_loading(self, setup: ModelSetup) -> None:
+        if setup.installed.id == self._host.default_id:
+            self._setup = setup
+            self._reporter.loading(setup)
 
-        try:
-            info = await self._manager.load(model_id, LlamaCppFactory(setup.engine), accept)
-        except OffloadRefused as error:
-            _log.error("offload_refused", model=model_id, reason=error.message, hint=error.hint)
-            return None
-        verdict = self._prover.verdict(model_id)
-        if verdict is not None:
-            self._reporter.offload(verdict)
-        return info
-
-    def _engines(self) -> Iterable[ServedEngine]:
-        """The engines that are ready."""
-        try:
-            engine, info = self._manager.ready()
-        except ModelNotReady:
-            return
-        model_id = self._manager.status().model_id
-        if model_id is not None:
-            yield ServedEngine(model_id, engine, info, lambda: self._admission.stats().running > 0)
+    async def _on_loaded(self, setup: ModelSetup, info: EngineInfo, snapshot: HardwareSnapshot) -> None:
+        await self._remember_memory(setup, info, snapshot)
 
     async def _remember_memory(self, setup: ModelSetup, info: EngineInfo, snapshot: HardwareSnapshot) -> None:
         """What the load really took corrects the next plan; that it cannot be written is no reason not to serve."""

@@ -167,6 +167,18 @@ class Settings(BaseSettings):
         description="Folder of the chats on disk. Default: chats in the state folder. Their key stays in the state "
         "folder.",
     )
+    load_on_request: Literal["off", "fit", "swap"] = Field(
+        default="swap",
+        description="What a request for an installed model that is not loaded does: off refuses it, fit loads it where "
+        "there is room beside the others, swap lets models that are not pinned leave for it. The default model never "
+        "leaves.",
+    )
+    idle_unload_s: float | None = Field(
+        default=None,
+        gt=0,
+        description="Seconds after which a model that nobody asks for is unloaded; the default model stays. Without "
+        "it: models stay until another one needs the room.",
+    )
     max_waiting: int = Field(
         default=64, ge=0, le=100_000, description="Requests that may wait for a seat; one more is refused with 429."
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from fastapi import APIRouter, FastAPI
 from starlette.types import ASGIApp
@@ -13,6 +14,7 @@ from appliance.api.access import Access, Entry, check_rules
 from appliance.api.account import SlowLane, account_router
 from appliance.api.admin.accounts import keys_router, sessions_router, users_router
 from appliance.api.admin.hardware import HardwareSource, hardware_router
+from appliance.api.admin.models import ModelAdmin, model_admin_router
 from appliance.api.admin.offload import OffloadSource, offload_router
 from appliance.api.admin.telemetry import TelemetrySource, telemetry_router
 from appliance.api.context import BodyLimit, RequestContext
@@ -21,7 +23,7 @@ from appliance.api.health import StatusSource, health_router
 from appliance.api.metrics import MetricsSource, metrics_router
 from appliance.api.openai.chat import chat_router
 from appliance.api.openai.completions import completions_router
-from appliance.api.openai.models import models_router
+from appliance.api.openai.models import ModelDirectory, models_router
 from appliance.api.openai.requests import requests_router
 from appliance.api.openai.responses.router import responses_router
 from appliance.api.openai.responses.store import ResponseStore
@@ -32,7 +34,10 @@ from appliance.api.sse import DEFAULT_KEEP_ALIVE_S
 from appliance.security.accounts import Accounts
 from appliance.security.roles import Permission
 from appliance.serving.chat import ChatService
-from appliance.serving.types import ServedModel
+
+
+class ModelSource(StatusSource, ModelDirectory, ModelAdmin, Protocol):
+    """What ``ModelHost`` gives."""
 
 
 def _no_authority() -> bytes | None:
@@ -41,14 +46,12 @@ def _no_authority() -> bytes | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
-    """What the API stands on. ``manager`` is ``EngineManager``, ``models`` the mapping by id that ``chat`` has too,
-    ``telemetry`` ``TelemetryService``, ``hardware`` ``HardwareReader``, ``offload`` ``OffloadProver`` with what it
-    checks. ``allowed_origins``: other servers whose pages may use the API. ``authority`` reads the box's own authority
-    (PEM)."""
+    """What the API stands on. ``models`` is ``ModelHost``, ``telemetry`` ``TelemetryService``, ``hardware``
+    ``HardwareReader``, ``offload`` ``OffloadService``. ``allowed_origins``: other servers whose pages may use the
+    API. ``authority`` reads the box's own authority (PEM)."""
 
     chat: ChatService
-    models: Mapping[str, ServedModel]
-    manager: StatusSource
+    models: ModelSource
     accounts: Accounts
     metrics: MetricsSource
     telemetry: TelemetrySource
@@ -89,7 +92,7 @@ def create_app(services: ApiServices) -> ASGIApp:
 def _open(access: Access, services: ApiServices) -> APIRouter:
     """What strangers may ask for."""
     router = access.router(Entry.PUBLIC)
-    router.include_router(health_router(services.manager, services.offload.verdict))
+    router.include_router(health_router(services.models, services.offload.verdict))
     router.include_router(authority_router(services.authority))
     router.include_router(pages_router(load_pages(services.web_folder)))
     return router
@@ -103,7 +106,7 @@ def _inference(access: Access, services: ApiServices) -> APIRouter:
     openai.include_router(requests_router(services.chat))
     openai.include_router(completions_router(services.chat, keep_alive_s=services.keep_alive_s))
     openai.include_router(responses_router(services.chat, ResponseStore(), keep_alive_s=services.keep_alive_s))
-    openai.include_router(models_router(services.models, services.manager))
+    openai.include_router(models_router(services.models))
     router.include_router(openai)
     return router
 
@@ -120,6 +123,7 @@ def _admin(access: Access, services: ApiServices, app: FastAPI) -> APIRouter:
     reading.include_router(hardware_router(services.hardware))
     operating = access.router(Permission.ADMIN_READ, unsafe=Permission.ADMIN_WRITE)
     operating.include_router(offload_router(services.offload))
+    operating.include_router(model_admin_router(services.models))
     accounts = services.accounts
     for router in (
         known,

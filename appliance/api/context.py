@@ -14,7 +14,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from appliance.api.errors import error_response
-from appliance.errors import RequestTooLarge
+from appliance.errors import RequestTooLarge, is_typed
 
 _log = structlog.get_logger(__name__)
 
@@ -59,7 +59,9 @@ class RequestContext:
         try:
             await self._app(scope, receive, send_with_headers)
         except Exception as error:  # noqa: BLE001 - the loop top of a request
-            _log.exception("request_crashed", method=scope["method"], path=scope["path"])
+            # Errors of drivers and models explain themselves, but are no AppError, which handlers take by its class.
+            if not is_typed(error):
+                _log.exception("request_crashed", method=scope["method"], path=scope["path"])
             if status is None:
                 await error_response(error)(scope, receive, send_with_headers)
         finally:

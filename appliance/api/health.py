@@ -14,9 +14,9 @@ from appliance.schemas.offload import Offload
 
 
 class StatusSource(Protocol):
-    """The part of ``EngineManager`` that is needed here."""
+    """The part of ``ModelHost`` that is needed here."""
 
-    def status(self) -> EngineStatus: ...
+    def status(self, model_id: str | None = None) -> EngineStatus: ...
 
 
 def health_router(manager: StatusSource, offload: Callable[[str], Offload | None]) -> APIRouter:

@@ -1,4 +1,4 @@
-"""The one writer of the served engine's state."""
+"""The one writer of one model's engine state."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Backoff:
 
 
 class EngineManager:
-    """Starts the served engine, watches it, restarts it when it dies, ends it.
+    """Starts the engine of one model, watches it, restarts it when it dies, ends it.
 
     STOPPED -> STARTING -> READY -> DRAINING -> STOPPING -> STOPPED;
     STARTING | READY -> FAILED -> STARTING (after a back-off)
@@ -182,6 +182,6 @@ def _why_not_ready(status: EngineStatus, *, is_watched: bool) -> str:
         case EngineState.FAILED:
             return f"{status.error}. It is being started again." if is_watched else str(status.error)
         case EngineState.DRAINING | EngineState.STOPPING:
-            return "the box is shutting down."
+            return f"'{status.model_id}' is being unloaded."
         case _:
             return "none is loaded."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -11,107 +12,125 @@ from prometheus_client.registry import Collector
 
 from appliance.engine.base import STEP_BOUNDS_S, Engine, EngineInfo, EngineState, EngineStats, EngineStatus
 from appliance.errors import ModelNotReady
-from appliance.serving.admission import AdmissionStats
+from appliance.serving.admission import Admission
 
 
 class EngineSource(Protocol):
-    """The part of ``EngineManager`` that is needed here."""
+    """The part of ``ModelHost`` that is needed here."""
 
-    def status(self) -> EngineStatus: ...
+    def statuses(self) -> Mapping[str, EngineStatus]: ...
 
-    def ready(self) -> tuple[Engine, EngineInfo]: ...
+    def ready(self, model_id: str) -> tuple[Engine, EngineInfo]: ...
+
+
+class QueueSource(Protocol):
+    """The part of ``AdmissionBook`` that is needed here."""
+
+    def all(self) -> Mapping[str, Admission]: ...
+
+
+_QUEUE = (
+    ("r1box_seats", "Chats that can be answered at the same time", "seats", GaugeMetricFamily),
+    ("r1box_requests_running", "Requests that have a seat", "running", GaugeMetricFamily),
+    ("r1box_requests_waiting", "Requests in the queue", "waiting", GaugeMetricFamily),
+    ("r1box_requests_admitted", "Requests that got a seat or a place", "entered", CounterMetricFamily),
+    ("r1box_requests_refused", "Requests refused because the queue was full", "refused", CounterMetricFamily),
+)
+"""(name, help, field of ``AdmissionStats``, family)."""
+
+_ENGINE = (
+    ("prompt_tokens", "Prompt tokens of ended requests", "prompt_tokens"),
+    ("cached_prompt_tokens", "Of these, tokens that were not computed again", "cached_tokens"),
+    ("generated_tokens", "Tokens generated, thinking included", "generated_tokens"),
+    ("steps", "Batches computed", "steps"),
+    ("preemptions", "Requests that lost their seat for a moment and were computed again", "preemptions"),
+    ("drafted_tokens", "Tokens that were guessed ahead and computed", "drafted_tokens"),
+    ("accepted_draft_tokens", "Of these, tokens that turned out right", "accepted_tokens"),
+    ("decode_seconds", "Time inside the model", "decode_s"),
+    ("busy_seconds", "Time with work to do", "busy_s"),
+    ("shared_tokens", "Tokens taken over from another request's part of the KV cache", "shared_tokens"),
+    ("prefix_waits", "Requests that waited for a beginning that another one was computing", "prefix_waits"),
+    ("evictions", "Idle chats that gave their place in the KV cache back", "evictions"),
+    ("evicted_tokens", "Tokens that these held alone", "evicted_tokens"),
+    ("tier_hits", "Requests that took over what was kept of their chat outside of the KV cache", "tier_hits"),
+    ("tier_hit_tokens", "Tokens that these took over", "tier_hit_tokens"),
+    ("tier_saves", "Blocks of chats that were saved", "tier_saves"),
+    ("tier_saved_bytes", "Bytes of these", "tier_saved_bytes"),
+    ("tier_restored_bytes", "Bytes of blocks that were taken over", "tier_restored_bytes"),
+    ("tier_drops", "Blocks that were given up because a bound was met", "tier_drops"),
+    ("tier_disk_drops", "Blocks on disk that were given up because a bound was met", "tier_disk_drops"),
+    ("tier_failures", "Blocks that could not be used", "tier_failures"),
+)
+"""(name, help, field of ``EngineStats``) of what is counted since the engine started."""
+
+_ENGINE_NOW = (
+    ("cells", "Tokens that the KV cache holds at most", "cells"),
+    ("cells_used", "Tokens in the KV cache; what several requests share counts once", "cells_used"),
+    ("tier_memory_bytes", "What is kept of idle chats in the host's memory", "tier_memory_bytes"),
+    ("tier_disk_bytes", "What is kept of idle chats on disk", "tier_disk_bytes"),
+    ("longest_step_seconds", "The longest step since the engine started", "longest_step_s"),
+)
+"""The same of what is so now."""
 
 
 class ServingCollector(Collector):
-    """Reads manager and admission. Engine counters start again with every restart of the engine, as Prometheus expects
-    of counters; while no engine runs they are left out."""
+    """Reads engines and queues, one of each for a model. Engine counters start again with every restart of the engine,
+    as Prometheus expects of counters; of a model without a running engine they are left out."""
 
-    def __init__(self, manager: EngineSource, admission: Callable[[], AdmissionStats]) -> None:
-        self._manager = manager
-        self._admission = admission
+    def __init__(self, engines: EngineSource, queues: QueueSource) -> None:
+        self._engines = engines
+        self._queues = queues
 
     def collect(self) -> Iterator[Metric]:
         """The metrics of this moment."""
-        yield from self._engine()
-        queue = self._admission()
-        yield GaugeMetricFamily("r1box_seats", "Chats that can be answered at the same time", queue.seats)
-        yield GaugeMetricFamily("r1box_requests_running", "Requests that have a seat", queue.running)
-        yield GaugeMetricFamily("r1box_requests_waiting", "Requests in the queue", queue.waiting)
-        yield CounterMetricFamily("r1box_requests_admitted", "Requests that got a seat or a place", queue.entered)
-        yield CounterMetricFamily(
-            "r1box_requests_refused", "Requests refused because the queue was full", queue.refused
+        yield from self._states()
+        yield from self._counters()
+        queues = {model: queue.stats() for model, queue in self._queues.all().items()}
+        for name, text, field, family in _QUEUE:
+            metric = family(name, text, labels=["model"])
+            for model, stats in queues.items():
+                metric.add_metric([model], getattr(stats, field))
+            yield metric
+
+    def _states(self) -> Iterator[Metric]:
+        state = GaugeMetricFamily("r1box_engine_state", "1 for the state the engine is in", labels=["model", "state"])
+        restarts = GaugeMetricFamily(
+            "r1box_engine_restarts", "Restarts of the engine since its model was loaded", labels=["model"]
         )
+        for model, status in self._engines.statuses().items():
+            for one in EngineState:
+                state.add_metric([model, one.value], float(one is status.state))
+            restarts.add_metric([model], status.restarts)
+        yield from (state, restarts)
 
-    def _engine(self) -> Iterator[Metric]:
-        status = self._manager.status()
-        state = GaugeMetricFamily("r1box_engine_state", "1 for the state the engine is in", labels=["state"])
-        for one in EngineState:
-            state.add_metric([one.value], float(one is status.state))
-        yield state
-        yield GaugeMetricFamily(
-            "r1box_engine_restarts", "Restarts of the engine since the daemon started", status.restarts
-        )
-        try:
-            engine, info = self._manager.ready()
-        except ModelNotReady:
-            return
-        stats = engine.stats()
-        yield GaugeMetricFamily("r1box_seat_context_tokens", "Tokens that one seat holds", info.context_tokens)
-        counters = (
-            ("prompt_tokens", "Prompt tokens of ended requests", stats.prompt_tokens),
-            ("cached_prompt_tokens", "Of these, tokens that were not computed again", stats.cached_tokens),
-            ("generated_tokens", "Tokens generated, thinking included", stats.generated_tokens),
-            ("steps", "Batches computed", stats.steps),
-            ("preemptions", "Requests that lost their seat for a moment and were computed again", stats.preemptions),
-            ("drafted_tokens", "Tokens that were guessed ahead and computed", stats.drafted_tokens),
-            ("accepted_draft_tokens", "Of these, tokens that turned out right", stats.accepted_tokens),
-            ("decode_seconds", "Time inside the model", stats.decode_s),
-            ("busy_seconds", "Time with work to do", stats.busy_s),
-        )
-        for name, text, value in counters:
-            yield CounterMetricFamily(f"r1box_engine_{name}", text, value)
-        yield from _cache(stats)
-        if stats.step_counts:
-            yield _step_seconds(stats)
+    def _counters(self) -> Iterator[Metric]:
+        context = GaugeMetricFamily("r1box_seat_context_tokens", "Tokens that one seat holds", labels=["model"])
+        running: dict[str, EngineStats] = {}
+        for model in self._engines.statuses():
+            with suppress(ModelNotReady):
+                engine, info = self._engines.ready(model)
+                running[model] = engine.stats()
+                context.add_metric([model], info.context_tokens)
+        yield context
+        for rows, family in ((_ENGINE, CounterMetricFamily), (_ENGINE_NOW, GaugeMetricFamily)):
+            for name, text, field in rows:
+                metric = family(f"r1box_engine_{name}", text, labels=["model"])
+                for model, stats in running.items():
+                    metric.add_metric([model], getattr(stats, field))
+                yield metric
+        yield _step_seconds(running)
 
 
-def _cache(stats: EngineStats) -> Iterator[Metric]:
-    """What the KV cache holds and shares, and what is kept of idle chats outside of it."""
-    gauges = (
-        ("cells", "Tokens that the KV cache holds at most", stats.cells),
-        ("cells_used", "Tokens in the KV cache; what several requests share counts once", stats.cells_used),
-        ("tier_memory_bytes", "What is kept of idle chats in the host's memory", stats.tier_memory_bytes),
-        ("tier_disk_bytes", "What is kept of idle chats on disk", stats.tier_disk_bytes),
-        ("longest_step_seconds", "The longest step since the engine started", stats.longest_step_s),
-    )
-    counters = (
-        ("shared_tokens", "Tokens taken over from another request's part of the KV cache", stats.shared_tokens),
-        ("prefix_waits", "Requests that waited for a beginning that another one was computing", stats.prefix_waits),
-        ("evictions", "Idle chats that gave their place in the KV cache back", stats.evictions),
-        ("evicted_tokens", "Tokens that these held alone", stats.evicted_tokens),
-        ("tier_hits", "Requests that took over what was kept of their chat outside of the KV cache", stats.tier_hits),
-        ("tier_hit_tokens", "Tokens that these took over", stats.tier_hit_tokens),
-        ("tier_saves", "Blocks of chats that were saved", stats.tier_saves),
-        ("tier_saved_bytes", "Bytes of these", stats.tier_saved_bytes),
-        ("tier_restored_bytes", "Bytes of blocks that were taken over", stats.tier_restored_bytes),
-        ("tier_drops", "Blocks that were given up because a bound was met", stats.tier_drops),
-        ("tier_disk_drops", "Blocks on disk that were given up because a bound was met", stats.tier_disk_drops),
-        ("tier_failures", "Blocks that could not be used", stats.tier_failures),
-    )
-    for name, text, value in gauges:
-        yield GaugeMetricFamily(f"r1box_engine_{name}", text, value)
-    for name, text, value in counters:
-        yield CounterMetricFamily(f"r1box_engine_{name}", text, value)
-
-
-def _step_seconds(stats: EngineStats) -> Metric:
-    buckets: list[tuple[str, float]] = []
-    total = 0
-    for bound, count in zip((*STEP_BOUNDS_S, None), stats.step_counts, strict=True):
-        total += count
-        buckets.append(("+Inf" if bound is None else str(bound), float(total)))
-    family = HistogramMetricFamily("r1box_engine_step_seconds", "How long steps took")
-    family.add_metric([], buckets, stats.step_s)
+def _step_seconds(running: Mapping[str, EngineStats]) -> Metric:
+    family = HistogramMetricFamily("r1box_engine_step_seconds", "How long steps took", labels=["model"])
+    for model, stats in running.items():
+        buckets: list[tuple[str, float]] = []
+        total = 0
+        for bound, count in zip((*STEP_BOUNDS_S, None), stats.step_counts, strict=bool(stats.step_counts)):
+            total += count
+            buckets.append(("+Inf" if bound is None else str(bound), float(total)))
+        if buckets:
+            family.add_metric([model], buckets, stats.step_s)
     return family
 
 

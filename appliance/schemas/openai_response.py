@@ -171,13 +171,15 @@ class ChatCompletionChunk(_Wire):
 
 
 class ModelCard(_Wire):
-    """A model that is served. ``context_window`` (an addition of R1 Box) is what a chat may hold, in tokens."""
+    """A model that a request may name. Additions of R1 Box: ``context_window`` is what a chat may hold, in tokens (null
+    while it is not loaded); ``state`` is that of its engine (ready, starting, failed, ...) or ``installed``."""
 
     id: str
     object: Literal["model"] = "model"
     created: int
     owned_by: str = "r1box"
     context_window: int | None = None
+    state: str | None = None
 
 
 class ModelList(_Wire):

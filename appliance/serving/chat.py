@@ -8,11 +8,11 @@ from dataclasses import replace
 from typing import Protocol
 from weakref import WeakValueDictionary
 
-from appliance.engine.base import Engine, EngineInfo, EngineStatus, Feature
+from appliance.engine.base import Engine, EngineInfo, Feature
 from appliance.engine.request import GenerationRequest, ThinkingControl
 from appliance.engine.structure_check import StructureChecker
-from appliance.errors import InvalidRequest, ModelNotFound, ModelNotReady
-from appliance.serving.admission import Admission
+from appliance.errors import InvalidRequest, ModelNotFound
+from appliance.serving.admission_book import AdmissionBook
 from appliance.serving.choices import MAX_CHOICES, ChoiceStream, open_all
 from appliance.serving.completion import CompletionRequest, check_completion, completion_plan
 from appliance.serving.context import reserved_tokens
@@ -39,12 +39,22 @@ ROLES = frozenset(("system", "developer", "user", "assistant", "tool"))
 
 
 class EngineSource(Protocol):
-    """The part of ``EngineManager`` that chat needs."""
+    """The part of ``ModelHost`` that chat needs."""
 
-    def status(self) -> EngineStatus: ...
+    def ready(self, model_id: str) -> tuple[Engine, EngineInfo]:
+        """The engine of a model. Raises ModelNotReady."""
+        ...
 
-    def ready(self) -> tuple[Engine, EngineInfo]:
-        """Raises ModelNotReady."""
+    async def must_load(self, model_id: str) -> bool:
+        """Whether ``bring_up`` would wait for a load."""
+        ...
+
+    def progress(self, model_id: str) -> float | None:
+        """How much of a load under way is done, 0..1."""
+        ...
+
+    async def bring_up(self, model_id: str) -> None:
+        """Return when an installed model is loaded, if requests may load it. Raises what keeps it from being loaded."""
         ...
 
 
@@ -60,14 +70,14 @@ class ChatService:
         self,
         models: Mapping[str, ServedModel],
         manager: EngineSource,
-        admission: Admission,
+        admissions: AdmissionBook,
         *,
         sampling_policy: SamplingPolicy = SamplingPolicy.CLAMP,
         thinking: ThinkingDefaults | None = None,
     ) -> None:
         self._models = models
         self._manager = manager
-        self._admission = admission
+        self._admissions = admissions
         self._sampling_policy = sampling_policy
         self._prompts = PromptMaker()
         self._structures = StructureChecker()
@@ -80,14 +90,15 @@ class ChatService:
     async def open(self, request: ChatRequest) -> ChatStream:
         """Check everything that can be refused, then take a seat or a place in the queue.
 
-        1. the request's values, 2. the model and its engine, 3. the form of the answer, 4. the prompt by profile and
-        template, 5. its tokens against the seat, without the oldest turns if the client allows that, 6. admission. The
-        stream, which must be closed, only waits for its turn and generates.
+        1. the request's values, 2. the model and its engine, which may have to be loaded first, 3. the form of the
+        answer, 4. the prompt by profile and template, 5. its tokens against the seat, without the oldest turns if the
+        client allows that, 6. admission. The stream, which must be closed, only waits for its turn and generates.
 
         Raises InvalidRequest, ModelNotFound, ModelNotReady, ChatTemplateMissing, ChatTemplateUnusable,
         ContextLengthExceeded, EngineLost, GenerationFailed, QueueFull.
         """
         _check(request)
+        await self._manager.bring_up(request.model)
         model = self._model(request.model)
         policy = request.sampling_policy or self._sampling_policy
         sampling, changes = sampling_for(model.profile, request.sampling, policy)
@@ -106,6 +117,7 @@ class ChatService:
                 thinking, engine, request.messages, opened=prompt.opens_reasoning, max_tokens=prompt.max_tokens
             )
         plan = ChatPlan(
+            model_id=model.id,
             generation=GenerationRequest(
                 request_id=request.request_id,
                 prompt_tokens=prompt.tokens,
@@ -137,13 +149,21 @@ class ChatService:
         streams = [stream for stream in streams if stream.owner == owner]
         if not streams:
             raise RequestNotFound(request_id=request_id)
-        _, info = self._manager.ready()
+        _, info = self._manager.ready(streams[0].model_id)
         if Feature.THINKING not in info.features:
             raise EngineCannot(what="end a thought before the model does", engine=info.engine, param="answer_now")
         states = [stream.state for stream in streams]
         for stream in streams:
             await stream.answer_now()
         return next(state for state in RequestState if state in states)
+
+    async def must_load(self, model_id: str) -> bool:
+        """Whether ``open`` would first wait until the model is loaded, which may take minutes."""
+        return await self._manager.must_load(model_id)
+
+    def load_progress(self, model_id: str) -> float:
+        """How much of a load under way is done, 0..1."""
+        return self._manager.progress(model_id) or 0.0
 
     async def open_choices(self, request: ChatRequest, count: int) -> ChoiceStream:
         """``count`` answers to the same request, 1 to ``MAX_CHOICES``, each with a seat of its own. With a seed they
@@ -174,6 +194,7 @@ class ChatService:
 
     async def _open_completion(self, request: CompletionRequest) -> ChatStream:
         check_completion(request)
+        await self._manager.bring_up(request.model)
         model = self._model(request.model)
         engine, info = self._ready(model)
         _check_output(request, info)
@@ -189,8 +210,9 @@ class ChatService:
         info: EngineInfo,
         ended: Callable[[ChatFinished], None] = lambda _finished: None,
     ) -> ChatStream:
-        self._admission.resize(info.seats)
-        return ChatStream(plan, self._admission.enter(), lambda: self._ready(model)[0], self._background, ended)
+        admission = self._admissions.of(model.id)
+        admission.resize(info.seats)
+        return ChatStream(plan, admission.enter(), lambda: self._ready(model)[0], self._background, ended)
 
     def _model(self, model_id: str) -> ServedModel:
         model = self._models.get(model_id)
@@ -199,11 +221,7 @@ class ChatService:
         return model
 
     def _ready(self, model: ServedModel) -> tuple[Engine, EngineInfo]:
-        engine, info = self._manager.ready()
-        running = self._manager.status().model_id
-        if running is not None and running != model.id:
-            raise ModelNotReady(reason=f"'{running}' is loaded, not '{model.id}'.")
-        return engine, info
+        return self._manager.ready(model.id)
 
 
 def _check(request: ChatRequest) -> None:

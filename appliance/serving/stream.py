@@ -42,6 +42,7 @@ class ChatPlan:
     tools: ToolPlan = NO_TOOLS
     changes: tuple[str, ...] = ()
     trimmed: Trimmed | None = None
+    model_id: str = ""
 
 
 class ChatStream:
@@ -112,6 +113,11 @@ class ChatStream:
     def trimmed(self) -> Trimmed | None:
         """What was left out of the conversation."""
         return self._plan.trimmed
+
+    @property
+    def model_id(self) -> str:
+        """Whose answer it is."""
+        return self._plan.model_id
 
     @property
     def owner(self) -> str | None:

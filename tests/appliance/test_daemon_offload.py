@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from appliance.daemon import Daemon, Foundation, bind, lay_foundation
@@ -16,6 +17,7 @@ from drivers.support import VendorSupport
 from drivers.types import Device, Health, ProbeResult
 from models.errors import CannotCompute
 from models.importer import import_gguf
+from models.model_store import ModelStore
 from tests.appliance.test_daemon import TINY_R1, Reports
 from tests.drivers.telemetry_parts import ScriptedMonitor, card
 from tests.models.cards import build_fake_cards
@@ -27,6 +29,7 @@ class Cards:
     """A probe that finds ``count`` cards of a kind that no table knows, so that no speed is expected of them."""
 
     name = "nvidia"
+    room_bytes = staticmethod(lambda: 23 * GIB)
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -34,7 +37,8 @@ class Cards:
     def probe(self) -> ProbeResult:
         devices = tuple(
             Device(
-                "nvidia", index, "NVIDIA Fake", chip="Fake", memory_total_bytes=24 * GIB, memory_free_bytes=23 * GIB,
+                "nvidia", index, "NVIDIA Fake", chip="Fake", memory_total_bytes=24 * GIB,
+                memory_free_bytes=self.room_bytes(),
                 compute_capability="8.9", health=Health.OK,
             )
             for index in range(self._count)
@@ -131,3 +135,34 @@ async def test_cards_that_this_build_cannot_use_are_no_reason_to_take_the_proces
             pass
     async with serve(with_backend=False, allow_cpu_fallback=True) as (client, _):
         assert (await client.get("/readyz")).json()["offload"] == "CPU"
+
+
+async def test_a_swap_lets_the_answer_end_and_the_card_be_empty(
+    serve: Serve, tmp_path: Path, backends: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A card that has room for one model alone: another default takes its place while somebody is being answered."""
+    held = 12 * 1024**2
+    monkeypatch.setattr(Cards, "room_bytes", lambda self: GIB + 13 * 1024**2 - held * len(_workers()))
+    async with serve(planned=1, there=1) as (client, reports):
+        assert reports.setup is not None
+        first = reports.setup.installed.id
+        store = ModelStore(tmp_path / "m")
+        second = (await asyncio.to_thread(import_gguf, store, TINY_R1.with_name("Tiny-R1-Q4_K_M.gguf"))).model.id
+        body = {"model": first, "messages": [{"role": "user", "content": "What is the capital of France?"}]}
+        asked = asyncio.create_task(client.post("/v1/chat/completions", json=body, timeout=60))
+        # A request cannot push the default out, and says what is missing.
+        refused = await client.post("/v1/chat/completions", json={**body, "model": second}, timeout=60)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (507, "model_too_large")
+        swapped = await client.post(f"/api/admin/models/{second}/activate", timeout=60)
+        assert (swapped.status_code, swapped.json()["state"]) == (200, "ready"), swapped.text
+        assert (await asked).status_code == 200
+        told = {entry["id"]: entry["state"] for entry in (await client.get("/api/admin/models")).json()["models"]}
+        assert told == {first: "installed", second: "ready"}
+        assert len(_workers()) == 1
+        readyz = (await client.get("/readyz")).json()
+        assert (readyz["model"], readyz["offload"]) == (second, "UNKNOWN")
+
+
+def _workers() -> list[psutil.Process]:
+    children = psutil.Process().children(recursive=True)
+    return [one for one in children if "appliance.engine.llamacpp.worker" in " ".join(one.cmdline())]

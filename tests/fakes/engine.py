@@ -258,21 +258,32 @@ class _FakeThought:
 
 
 class FakeEngineSource:
-    """What chat needs of ``EngineManager``: the engine of a model, or none (``engine`` is ``None``)."""
+    """What chat needs of ``ModelHost``: the engine of a model, or none (``engine`` is ``None``). It loads nothing."""
 
     def __init__(self, engine: Engine | None, *, info: EngineInfo = FAKE_INFO, model_id: str | None = None) -> None:
         self.engine = engine
         self.info = info
         self.model_id = model_id
 
-    def status(self) -> EngineStatus:
+    def status(self, model_id: str | None = None) -> EngineStatus:
         state = EngineState.FAILED if self.engine is None else EngineState.READY
         return EngineStatus(state=state, model_id=self.model_id, info=None if self.engine is None else self.info)
 
-    def ready(self) -> tuple[Engine, EngineInfo]:
+    def ready(self, model_id: str | None = None) -> tuple[Engine, EngineInfo]:
         if self.engine is None:
             raise ModelNotReady(reason="the fake is away.")
+        if None not in (model_id, self.model_id) and model_id != self.model_id:
+            raise ModelNotReady(reason=f"'{model_id}' is not loaded.")
         return self.engine, self.info
+
+    async def must_load(self, model_id: str) -> bool:
+        return False
+
+    def progress(self, model_id: str) -> float | None:
+        return None
+
+    async def bring_up(self, model_id: str) -> None:
+        return
 
 
 def with_logprobs(delta: TokenDelta, top: int | None) -> TokenDelta:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from appliance.api.disconnect import unless_disconnected
 from appliance.api.errors import envelope
+from appliance.api.late import LateStream
 from appliance.api.openai.chunks import DONE, ChunkEncoder
 from appliance.api.openai.translate import (
     REASONING_HEADER,
@@ -81,8 +82,6 @@ def chat_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
             content = completion.model_dump_json(exclude={"choices": dict(enumerate(_unwanted(completion, shape)))})
             response = Response(content, media_type="application/json", headers=_NO_STORE)
             return declared(request, to_headers(streams, ignored), response)
-        # Refusals are raised here, while the status can still say so.
-        choices = await chat.open_choices(asked, count)
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         created = int(time.time())
         writers = [
@@ -99,6 +98,16 @@ def chat_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
             )
             for index in range(count)
         ]
+        if await chat.must_load(asked.model):
+            late = LateStream(chat, asked.model, lambda: chat.open_choices(asked, count))
+            events = late.events(
+                lambda opened: _events(request, opened, writers, include_usage=include_usage),
+                headers=lambda opened: to_headers(opened.streams, ignored),
+                failed=lambda error: data_event(envelope(describe(error))),
+            )
+            return EventStreamResponse(events, close=late.aclose, keep_alive_s=keep_alive_s)
+        # Refusals are raised here, while the status can still say so.
+        choices = await chat.open_choices(asked, count)
         events = _events(request, choices, writers, include_usage=include_usage)
         response = EventStreamResponse(events, close=choices.aclose, keep_alive_s=keep_alive_s)
         return declared(request, to_headers(choices.streams, ignored), response)

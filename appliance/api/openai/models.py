@@ -3,41 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from appliance.api.health import StatusSource
+from appliance.engine.base import EngineState, EngineStatus
 from appliance.errors import ModelNotFound
 from appliance.schemas.openai_response import ModelCard, ModelList
-from appliance.serving.types import ServedModel
 
 
-def models_router(models: Mapping[str, ServedModel], manager: StatusSource) -> APIRouter:
+class ModelDirectory(Protocol):
+    """The part of ``ModelHost`` that is needed here."""
+
+    async def installed(self) -> Mapping[str, int]: ...
+
+    def status(self, model_id: str | None = None) -> EngineStatus: ...
+
+
+def models_router(models: ModelDirectory) -> APIRouter:
     """The two routes. ``models`` is read anew for each request."""
     router = APIRouter(tags=["models"])
 
     @router.get("/models", response_model=ModelList)
     async def list_models() -> Response:
-        return _json(ModelList(data=[_card(model, manager) for model in models.values()]))
+        found = await models.installed()
+        return _json(ModelList(data=[_card(model_id, at, models) for model_id, at in found.items()]))
 
     # A model's id may contain slashes, as those of Hugging Face do.
     @router.get("/models/{model_id:path}", response_model=ModelCard)
     async def get_model(model_id: str) -> Response:
-        model = models.get(model_id)
-        if model is None:
-            raise ModelNotFound(model=model_id, served=", ".join(sorted(models)) or "none")
-        return _json(_card(model, manager))
+        found = await models.installed()
+        if model_id not in found:
+            raise ModelNotFound(model=model_id, served=", ".join(sorted(found)) or "none")
+        return _json(_card(model_id, found[model_id], models))
 
     return router
 
 
-def _card(model: ServedModel, manager: StatusSource) -> ModelCard:
-    status = manager.status()
-    loaded = status.info if status.model_id == model.id else None
-    return ModelCard(
-        id=model.id, created=model.created_at, context_window=None if loaded is None else loaded.context_tokens
-    )
+def _card(model_id: str, created_at: int, models: ModelDirectory) -> ModelCard:
+    status = models.status(model_id)
+    state = "installed" if status.state is EngineState.STOPPED else status.state.value
+    window = None if status.info is None else status.info.context_tokens
+    return ModelCard(id=model_id, created=created_at, context_window=window, state=state)
 
 
 def _json(body: ModelCard | ModelList) -> Response:

@@ -18,12 +18,14 @@ from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.metrics.thinking import ThinkingCollector
+from appliance.schemas.models import ModelEntries, ModelEntry
 from appliance.schemas.offload import Offload
 from appliance.security.accounts import Accounts
 from appliance.security.keys import Grant, KeyRepository
 from appliance.security.passwords import Passwords
 from appliance.security.roles import EVERYTHING
 from appliance.serving.admission import Admission
+from appliance.serving.admission_book import AdmissionBook
 from appliance.serving.chat import ChatService
 from appliance.serving.profile import profile_for
 from appliance.serving.types import ServedModel
@@ -42,17 +44,42 @@ ANSWER = ("two ", "and two", "</think>", "\n\n", "It is ", "4.")
 
 
 class Manager(FakeEngineSource):
-    """Says what a test puts into ``told``, else that the engine is ready."""
+    """Says what a test puts into ``told``, else that the engine is ready. Notes what operators ask for."""
 
     told: EngineStatus | None = None
 
-    def status(self) -> EngineStatus:
-        return self.told or super().status()
+    def __init__(self, engine: Engine | None, *, model_id: str) -> None:
+        super().__init__(engine, model_id=model_id)
+        self.asked: list[tuple[object, ...]] = []
 
-    def ready(self) -> tuple[Engine, EngineInfo]:
+    def status(self, model_id: str | None = None) -> EngineStatus:
+        return self.told or super().status(model_id)
+
+    def ready(self, model_id: str | None = None) -> tuple[Engine, EngineInfo]:
         if self.told is not None:
             raise ModelNotReady(reason="it is loading.")
-        return super().ready()
+        return super().ready(model_id)
+
+    def statuses(self) -> dict[str, EngineStatus]:
+        return {MODEL: self.status()}
+
+    async def installed(self) -> dict[str, int]:
+        return {MODEL: 1_700_000_000}
+
+    async def entries(self) -> ModelEntries:
+        entry = ModelEntry(id="tiny", name="Tiny R1", quantization="Q8_0", size_bytes=3_400_000, default=True)
+        return ModelEntries(models=(entry,))
+
+    async def load(self, model_id: str, *, swap: bool = True, pin: bool = False) -> EngineInfo:
+        self.asked.append(("load", model_id, swap, pin))
+        return self.info
+
+    async def unload(self, model_id: str, *, drain_timeout_s: float) -> None:
+        self.asked.append(("unload", model_id, drain_timeout_s))
+
+    async def activate(self, model_id: str) -> EngineInfo:
+        self.asked.append(("activate", model_id))
+        return self.info
 
 
 @dataclass
@@ -140,20 +167,21 @@ def make_box(folder: Path) -> Box:
     )
     admission = Admission(seats=FAKE_INFO.seats, max_waiting=1)
     models = {MODEL: model}
+    admissions = AdmissionBook(lambda: admission)
+    admissions.of(MODEL)
     monitor = ScriptedMonitor(answer=[card(0), lost(1)])
     made, machine = rig(monitor), Machine()
     hardware = HardwareReader(machine.detect)
     telemetry = TelemetryService(made.sampler, hardware.devices)
     verdicts = Verdicts()
-    chat = ChatService(models, manager, admission)
+    chat = ChatService(models, manager, admissions)
     app = create_app(
         ApiServices(
             chat=chat,
-            models=models,
-            manager=manager,
+            models=manager,
             accounts=accounts,
             metrics=Metrics(
-                ServingCollector(manager, admission.stats),
+                ServingCollector(manager, admissions),
                 DeviceCollector(telemetry.now),
                 ThinkingCollector(chat.thoughts),
                 OffloadCollector(verdicts.verdicts),

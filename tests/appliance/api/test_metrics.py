@@ -15,7 +15,7 @@ async def read(client: httpx.AsyncClient) -> dict[str, float]:
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
     return {
-        sample.name + "".join(sample.labels.values()): sample.value
+        sample.name + "".join(value for name, value in sample.labels.items() if name != "model"): sample.value
         for family in text_string_to_metric_families(response.text)
         for sample in family.samples
     }

@@ -11,6 +11,7 @@ from appliance.engine.request import (
     TokenDelta,
 )
 from appliance.serving.admission import Admission
+from appliance.serving.admission_book import AdmissionBook
 from appliance.serving.chat import ChatService
 from appliance.serving.stream import ChatStream
 from appliance.serving.types import (
@@ -45,7 +46,9 @@ class Box:
         self.source = FakeEngineSource(self.engine, info=info, model_id=model_id)
         self.admission = Admission(seats=1, max_waiting=max_waiting)
         self.models = {model.id: model for model in (R1, R1_OLD, R1_0528, SMOL, NO_TEMPLATE)}
-        self.chat = ChatService(self.models, self.source, self.admission, sampling_policy=sampling_policy)
+        self.chat = ChatService(
+            self.models, self.source, AdmissionBook(lambda: self.admission), sampling_policy=sampling_policy
+        )
         self._opened = 0
 
     def request(self, *messages: ChatMessage, model: str = R1.id, **fields: object) -> ChatRequest:

@@ -292,7 +292,7 @@ async def test_no_engine_ready() -> None:
 
 async def test_another_model_is_loaded() -> None:
     box = Box(model_id=SMOL.id)
-    with pytest.raises(ModelNotReady, match="'smollm2-135m' is loaded, not 'r1-distill-qwen-7b'"):
+    with pytest.raises(ModelNotReady, match="'r1-distill-qwen-7b' is not loaded"):
         await box.open()
     await box.answer(model=SMOL.id)
 
