@@ -12,6 +12,8 @@ import psutil
 import pytest
 
 from appliance.daemon import Daemon, Foundation, bind, lay_foundation
+from appliance.security.keys import Grant
+from appliance.security.roles import EVERYTHING
 from appliance.settings import load_settings
 from drivers.support import VendorSupport
 from drivers.types import Device, Health, ProbeResult
@@ -69,7 +71,9 @@ def serve(tmp_path: Path, backends: Path, monkeypatch: pytest.MonkeyPatch) -> Ca
         }  # fmt: skip
         foundation: Foundation = await asyncio.to_thread(lay_foundation, load_settings(given))
         await asyncio.to_thread(import_gguf, foundation.models, TINY_R1)
-        key = (await asyncio.to_thread(foundation.keys.create, f"test-{foundation.keys.count()}")).secret
+        key = (
+            await asyncio.to_thread(foundation.keys.create, f"test-{foundation.keys.count()}", Grant(scopes=EVERYTHING))
+        ).secret
         reports = Reports()
         monitor = ScriptedMonitor(answer=[card(index) for index in range(planned)])
         vendor = VendorSupport("nvidia", "NVIDIA", lambda root: Cards(planned), lambda root: monitor)
