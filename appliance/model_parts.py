@@ -50,8 +50,8 @@ class LoadFailure:
 @dataclass(frozen=True, kw_only=True)
 class HostParts:
     """What the host stands on. ``detect`` looks at the hardware anew; ``plan`` decides how a model runs and blocks;
-    ``factory`` makes the engines of a set-up; ``manager`` makes the keeper of one model's engine; ``stop_timeout_s`` is what a
-    worker may take to end by itself."""
+    ``factory`` makes the engines of a set-up; ``manager`` makes the keeper of one model's engine; ``stop_timeout_s`` is
+    what a worker may take to end by itself."""
 
     store: ModelStore
     settings: Settings
