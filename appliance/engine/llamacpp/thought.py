@@ -24,7 +24,7 @@ LOOP_WINDOW = 32
 LEAST_ANSWER_TOKENS = 16
 """A thought with a budget lands early enough to leave so many for the answer."""
 
-BLANK, STARTS_WORD, ENDS_SENTENCE = 1, 2, 4
+BLANK, STARTS_WORD, ENDS_SENTENCE, ENDS_WORD, ENDS_PARAGRAPH = 1, 2, 4, 8, 16
 """Marks of a token."""
 
 _SPACE = b" \t\r\n"
@@ -87,6 +87,10 @@ def _marks(piece: bytes) -> int:
         marks |= STARTS_WORD
     if piece.rstrip(b" ").rstrip(_CLOSERS).endswith(_ENDINGS):
         marks |= ENDS_SENTENCE
+    if piece[-1] in _SPACE:
+        marks |= ENDS_WORD
+    if piece.endswith(b"\n\n"):
+        marks |= ENDS_PARAGRAPH
     return marks
 
 
@@ -134,9 +138,14 @@ class ThoughtWatch:
         return self._think(token, room) if self._part is _Part.THOUGHT else self._answer(token)
 
     def land(self) -> tuple[int, ...]:
-        """End the thought from outside; the tokens to write for the model."""
+        """End the thought from outside; the tokens to write for the model. At the beginning of a paragraph the landing
+        needs no line breaks of its own."""
         self._close(self._why)
-        return self._rules.landing_tokens
+        landing = self._rules.landing_tokens
+        if self._marked(self._last, ENDS_PARAGRAPH):
+            breaks = next((place for place, token in enumerate(landing) if not self._marked(token, BLANK)), 0)
+            return landing[breaks:]
+        return landing
 
     def _before(self, token: int) -> Verdict:
         """The prompt opened no thought: one begins when the model opens it before anything else."""
@@ -178,7 +187,9 @@ class ThoughtWatch:
             return False
         if self.thought_tokens >= self._limit or room <= landing + LEAST_ANSWER_TOKENS:
             return True
-        if self.thought_tokens < self._sentence_from or not self._marked(token, STARTS_WORD):
+        if self.thought_tokens < self._sentence_from:
+            return False
+        if not (self._marked(token, STARTS_WORD) or self._marked(self._last, ENDS_WORD)):
             return False
         return self.thought_tokens >= self._word_from or self._marked(self._last, ENDS_SENTENCE)
 

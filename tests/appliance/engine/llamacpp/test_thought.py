@@ -8,7 +8,9 @@ from appliance.engine.llamacpp.loops import ANSWER_LIMITS, THOUGHT_LIMITS
 from appliance.engine.llamacpp.thought import (
     ASKED_WINDOW,
     BLANK,
+    ENDS_PARAGRAPH,
     ENDS_SENTENCE,
+    ENDS_WORD,
     LEAST_ANSWER_TOKENS,
     LOOP_WINDOW,
     STARTS_WORD,
@@ -20,7 +22,7 @@ from appliance.engine.llamacpp.thought import (
 )
 
 OPEN, CLOSE, BREAK, STOP, WORD, PART = range(6)
-MARKS = word_marks([b"<think>", b"</think>", b"\n", b".", b" word", b"part"])
+MARKS = word_marks([b"<think>", b"</think>", b"\n\n", b".", b" word", b"part"])
 LANDING = (9, 9, CLOSE, BREAK)
 PLENTY = 100_000
 
@@ -44,14 +46,14 @@ def feed(subject: ThoughtWatch, tokens: list[int], room: int = PLENTY) -> int | 
 def test_pieces_are_marked_by_what_they_do_to_words_and_sentences() -> None:
     pieces = {
         b"": 0,
-        b" ": BLANK | STARTS_WORD,
-        b"\n\n": BLANK | STARTS_WORD | ENDS_SENTENCE,
+        b" ": BLANK | STARTS_WORD | ENDS_WORD,
+        b"\n\n": BLANK | STARTS_WORD | ENDS_SENTENCE | ENDS_WORD | ENDS_PARAGRAPH,
         b" word": STARTS_WORD,
         b"part": 0,
         b".": ENDS_SENTENCE,
         b'."': ENDS_SENTENCE,
         b"?)": ENDS_SENTENCE,
-        b".\n\n": ENDS_SENTENCE,
+        b".\n\n": ENDS_SENTENCE | ENDS_WORD | ENDS_PARAGRAPH,
         b"3.1": 0,
         "。".encode(): STARTS_WORD | ENDS_SENTENCE,
         "我".encode(): STARTS_WORD,
@@ -88,8 +90,20 @@ def test_a_landing_prefers_the_end_of_a_sentence_then_of_a_word_and_never_passes
     assert lands(sentence * 100) == 360  # the first of the window, which begins 48 tokens before
     assert lands([WORD] * 1000) == 388  # no sentence ends: a word in the window's last quarter
     assert lands([WORD] * 380 + [PART] * 100) == 400  # not even a word
+    # At the beginning of a line a word has no space before it.
+    assert lands(([WORD] * 8 + [BREAK, PART]) * 100) == 359
     # A point within a number ends no sentence.
     assert lands(([WORD] * 8 + [STOP, PART]) * 100) == 390
+
+
+def test_at_the_beginning_of_a_paragraph_a_landing_needs_no_break() -> None:
+    landing = (BREAK, BREAK, WORD, CLOSE, BREAK)
+    for last, expected in ((BREAK, landing[2:]), (STOP, landing)):
+        subject = watch(MARKS, budget_tokens=0, landing_tokens=landing)
+        subject.ask()
+        subject._last = last
+        assert subject.take(WORD, PLENTY) is Verdict.LAND
+        assert subject.land() == expected
 
 
 @pytest.mark.parametrize(("first", "taken"), [(OPEN, 1), (BREAK, 2)])
