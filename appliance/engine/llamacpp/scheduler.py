@@ -51,6 +51,9 @@ from appliance.engine.llamacpp.tiering import Tiering
 WORTH_WAITING_TOKENS = 32
 """A sequence waits for another's prefix when that saves at least so many tokens."""
 
+MOST_PREEMPTIONS = 4
+"""A sequence that lost its seat so often and is alone now ends with an error: there will never be room for it."""
+
 PATIENCE_STEPS = 50
 """A sequence stops waiting for a prefix that has not grown in so many steps."""
 
@@ -95,6 +98,7 @@ class Scheduler:
         self._arrivals = 0
         self._turns = 0
         self._step_limit = limits.step
+        self._crowded = False
         self._plan: StepPlan | None = None
         self._guess_pause = 0
 
@@ -133,10 +137,14 @@ class Scheduler:
         """Whether ``schedule`` would give work or endings: not so while all that run wait for the disk."""
         return bool(
             self._aborted
-            or (len(self._waiting) and len(self._running) < self.limits.seats)
+            or self._may_admit
             or any(s.leader not in self._running and not self.tiers.blocked(s) for s in self._running.values())
             or self.tiers.has_work
         )
+
+    @property
+    def _may_admit(self) -> bool:
+        return bool(len(self._waiting) and len(self._running) < self.limits.seats and not self._crowded)
 
     @property
     def running_count(self) -> int:
@@ -205,8 +213,7 @@ class Scheduler:
                     self.learn(Measured(plan.decode_rows, prompt_tokens, result.duration_s, drafted))
                 return self._advance(plan, result)
             case DecodeStatus.NO_KV_SLOT:
-                self._make_room(plan)
-                return []
+                return self._make_room(plan)
             case DecodeStatus.TRIM_REFUSED:
                 self._share_no_more(plan)
                 return []
@@ -247,7 +254,7 @@ class Scheduler:
     # -- seats and prefixes -----------------------------------------------------------------------------------------
 
     def _admit(self) -> None:
-        while len(self._waiting) and len(self._running) < self.limits.seats:
+        while self._may_admit:
             sequence = self._waiting.pop()
             self._turns += 1
             sequence.turn, sequence.phase = self._turns, Phase.RUNNING
@@ -394,6 +401,7 @@ class Scheduler:
             self._waiting.remove(sequence)
         else:
             del self._running[sequence.request_id]
+            self._crowded = False
             assert sequence.slot is not None
             slot = self.slots.slots[sequence.slot]
             self.tiers.leave(sequence)
@@ -421,20 +429,23 @@ class Scheduler:
         self.slots.forget(self.slots.slots[sequence.slot])
         return self._finish(sequence, Finish.ERROR, message)
 
-    def _make_room(self, plan: StepPlan) -> None:
+    def _make_room(self, plan: StepPlan) -> list[SequenceEvent]:
         """No room in the KV cache, which is as before the step: guess no more for a while, give back what nobody uses,
         then try a smaller step, then preempt the newest."""
         if plan.draft_count:
             self._guess_pause = NO_ROOM_PAUSE_STEPS
-            return
+            return []
         if self.slots.evict_one():
-            return
+            return []
         smallest = max(1, plan.decode_rows)
         if plan.token_count > smallest:
             self._step_limit = max(smallest, plan.token_count // 2)
-            return
+            return []
         newest = max((self._running[entry.request_id] for entry in plan.work), key=lambda one: one.turn)
+        if len(self._running) == 1 and newest.preempted >= MOST_PREEMPTIONS:
+            return [self._fail(newest, "llama.cpp finds no room for it although nothing else is in the KV cache")]
         self.preemptions += 1
+        newest.preempted += 1
         del self._running[newest.request_id]
         assert newest.slot is not None
         slot = self.slots.slots[newest.slot]
@@ -444,6 +455,9 @@ class Scheduler:
         newest.phase, newest.slot, newest.computed = Phase.WAITING, None, 0
         self._waiting.put_back(newest)
         self._step_limit = self.limits.step
+        # Nobody takes the room that this gave back while others run: they need it.
+        self._crowded = bool(self._running)
+        return []
 
     def _share_no_more(self, plan: StepPlan) -> None:
         """The memory cannot drop a tail: slots that the plan trims or fills are empty, and this is not tried again."""

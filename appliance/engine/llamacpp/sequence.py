@@ -62,6 +62,8 @@ class Sequence:
     leader: str | None = None
     shared: int = 0
     stalled: int = 0
+    preempted: int = 0
+    """How often it lost its seat."""
     blocks: list[Block] = field(default_factory=list)
     kept: int = 0
     watch: ThoughtWatch | None = None

@@ -53,7 +53,8 @@ def test_long_prompts_arrive(home: Home) -> None:
 
 
 def test_chats_of_turns(home: Home) -> None:
-    servers = [ours(home), *peers("--kv-unified", "--cache-reuse", "64")]
+    without = ours(home, "--chat-memory-bytes", "0", name="R1 Box without tiers")
+    servers = [ours(home), without, *peers("--kv-unified", "--cache-reuse", "64")]
     show("24 chats of 3 turns on 8 seats", measure(loads.chats_of_turns, servers))
 
 

@@ -206,6 +206,7 @@ class Runner:
                 duration_s = self._warm_step(len(prompt), prompt[:1], draft=prompt[1:rows])
                 measured.append(Measured(1, 0, duration_s, rows - 1))
         llama_cpp.llama_memory_clear(self._memory, True)
+        self._samplers.clear()
         return measured
 
     def _warm_step(self, position: int, tokens: list[int], draft: list[int] | None = None) -> float:
