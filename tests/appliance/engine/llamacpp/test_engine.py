@@ -12,10 +12,18 @@ import pytest
 
 from appliance.engine.base import EngineInfo
 from appliance.engine.llamacpp.engine import LlamaCppEngine
+from appliance.engine.llamacpp.loops import ANSWER_LIMITS
 from appliance.engine.llamacpp.messages import WorkerConfig
-from appliance.engine.request import FinishReason, TextSegment
+from appliance.engine.request import (
+    Finished,
+    FinishReason,
+    GenerationRequest,
+    TextSegment,
+    ThinkingControl,
+    ThinkingEnd,
+)
 from appliance.errors import EngineLost, EngineStartFailed
-from tests.appliance.engine.contract import EngineContract, Prompts, run
+from tests.appliance.engine.contract import GREEDY, EngineContract, Prompts, run
 
 FIXTURES = Path(__file__).parents[3] / "fixtures" / "tiny_r1"
 MODEL = FIXTURES / "gguf" / "Tiny-R1-Q8_0.gguf"
@@ -139,3 +147,53 @@ async def test_a_start_that_takes_too_long_fails_and_leaves_nothing(tmp_path: Pa
     pid = slow.stats().pid
     assert pid is not None
     assert not psutil.pid_exists(pid)
+
+
+async def thinking(engine: LlamaCppEngine, *, opened: bool, budget_tokens: int | None = None) -> ThinkingControl:
+    async def tokens(text: str) -> tuple[int, ...]:
+        return tuple(await engine.tokenize([TextSegment(text)], add_bos=False))
+
+    return ThinkingControl(
+        opened=opened,
+        open_tokens=await tokens("<think>"),
+        close_tokens=await tokens("</think>"),
+        landing_tokens=await tokens("\n\nI have thought long enough. I will answer now.\n</think>\n\n"),
+        budget_tokens=budget_tokens,
+    )
+
+
+async def asked(engine: LlamaCppEngine, text: str, **fields: object) -> tuple[str, Finished]:
+    prompt = tuple(await engine.tokenize([TextSegment(text)], add_bos=False))
+    request = GenerationRequest(request_id="asked", prompt_tokens=prompt, sampling=GREEDY, **fields)  # type: ignore[arg-type]
+    text, ending = "", None
+    async for event in engine.generate(request):
+        if isinstance(event, Finished):
+            ending = event
+        else:
+            text += event.text
+    assert ending is not None
+    return text, ending
+
+
+async def test_an_answer_in_circles_is_ended_and_says_so(engine: LlamaCppEngine, prompts: Prompts) -> None:
+    """What the model repeats for ever counts as its answer here: the prompt is said to open no thought."""
+    control = await thinking(engine, opened=False)
+    _, ending = await asked(engine, prompts.endless, max_tokens=4000, thinking=control)
+    assert (ending.reason, ending.answer_looped, ending.thinking_end) == (FinishReason.LENGTH, True, None)
+    assert ANSWER_LIMITS.run_tokens <= ending.completion_tokens < ANSWER_LIMITS.run_tokens + 200
+
+
+async def test_thought_and_answer_have_their_own_limits(engine: LlamaCppEngine, prompts: Prompts) -> None:
+    control = await thinking(engine, opened=True, budget_tokens=40)
+    text, ending = await asked(engine, prompts.endless, max_tokens=4000, thinking=control, answer_tokens=3)
+    assert (ending.reason, ending.thinking_end) == (FinishReason.LENGTH, ThinkingEnd.BUDGET)
+    assert ending.completion_tokens <= 40 + len(control.landing_tokens) + 3
+    assert text.partition("</think>")[2].strip()
+    _, ending = await asked(engine, prompts.short, max_tokens=100, answer_tokens=3)
+    assert (ending.reason, ending.completion_tokens) == (FinishReason.LENGTH, 3)
+
+
+async def test_asking_nobody_for_an_answer_is_nothing(engine: LlamaCppEngine, prompts: Prompts) -> None:
+    await engine.answer_now("nobody")
+    assert (await run(engine, prompts.short, "one")).text == prompts.answer
+    await engine.answer_now("one")
