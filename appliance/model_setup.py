@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -16,11 +17,14 @@ from appliance.serving.profile import profile_for
 from appliance.serving.types import ProfileName, ServedModel
 from appliance.settings import Settings
 from drivers.types import Device, HardwareSnapshot, Vendor
+from models.draft import DRAFTS, DraftPlace, place_draft
 from models.dry_fit import fit_exactly
+from models.errors import ModelError, ModelNotFound
 from models.fit import chip_name, fit_installed
 from models.gguf import read_token_types, read_tokens
 from models.gguf_header import GgufHeader
 from models.gguf_set import installed_header
+from models.model_store import ModelStore
 from models.residuals import (
     CatalogueCorrections,
     Residual,
@@ -29,6 +33,7 @@ from models.residuals import (
     catalogue_corrections,
     difference,
 )
+from models.store_types import ModelFormat
 from models.types import FitPlan, InstalledModel
 
 _MARKED_TOKEN_TYPES = (3, 4)
@@ -49,6 +54,15 @@ class TooManySeats(AppError):
     http_status = 400
     template = "{seats} seats were asked for; the engine runs {most} sequences at the same time at most."
     hint_template = "Use --seats {most} or fewer; more people can wait in the queue (max_waiting)."
+
+
+class DraftModelUnfit(AppError):
+    """The draft model that the settings name cannot be used beside the model."""
+
+    code = "draft_model_unfit"
+    http_status = 400
+    template = "{draft} cannot guess for {model}: {reason}."
+    hint_template = "Use --draft-model off, or auto for one that is known to fit."
 
 
 MOST_SEATS = 256
@@ -102,6 +116,9 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
     header = installed_header(installed)
     plan = _place(installed, header, snapshot, settings)
     control_tokens = _control_tokens(header)
+    draft = None
+    if settings.speculation and settings.draft_model != "off":
+        draft = choose_draft(installed, plan, settings.draft_model, ModelStore(settings.models_dir).list().models)
     engine = EngineSpec(
         model_path=installed.path,
         seats=plan.seats,
@@ -115,6 +132,8 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
         environment=visible_devices(plan, snapshot.devices),
         backend_dirs=() if settings.backends_dir is None else (settings.backends_dir,),
         speculates=settings.speculation,
+        draft_model_path=draft[0].path if draft is not None else None,
+        draft_device=(draft[1].device or 0) if draft is not None else 0,
         visible_tokens=tuple(sorted(t for t in control_tokens if any(word in t for word in _VISIBLE_WORDS))),
         experts_on_host=plan.experts_on_host,
         tier_memory_bytes=_chat_memory_bytes(plan, snapshot, settings),
@@ -159,6 +178,28 @@ def _place(installed: InstalledModel, header: GgufHeader, snapshot: HardwareSnap
         return found.plan
     note = f"llama.cpp could not lay the buffers out beforehand ({found.failure.message}); the figures are estimates."
     return replace(found.plan, notes=(*found.plan.notes, note))
+
+
+def choose_draft(
+    installed: InstalledModel, plan: FitPlan, wish: str, others: Sequence[InstalledModel]
+) -> tuple[InstalledModel, DraftPlace] | None:
+    """The model of ``others`` that guesses what this one says, and where it goes: ``wish`` is its id, or ``auto`` for a
+    small sibling that fits. Raises DraftModelUnfit, and ModelNotFound for an id that is not there."""
+    if wish != "auto":
+        asked = next((other for other in others if other.id == wish), None)
+        if asked is None:
+            raise ModelNotFound(wish, [other.id for other in others if other.id != installed.id][:3])
+        if (place := place_draft(plan, installed_header(asked), smaller_by=1.0)) is None:
+            reason = "it is not smaller, was trained for less context or does not fit into the memory that is left"
+            raise DraftModelUnfit(draft=wish, model=installed.id, reason=reason)
+        return asked, place
+    variant = DRAFTS.get(installed.variant or "")
+    for other in others:
+        if variant is not None and other.variant == variant and other.format is ModelFormat.GGUF:
+            with suppress(ModelError):
+                if (place := place_draft(plan, installed_header(other))) is not None:
+                    return other, place
+    return None
 
 
 def _chat_memory_bytes(plan: FitPlan, snapshot: HardwareSnapshot, settings: Settings) -> int:

@@ -135,6 +135,12 @@ class Settings(BaseSettings):
         default=True,
         description="Guess tokens ahead and check them together, where that is quicker. Answers stay the same.",
     )
+    draft_model: str = Field(
+        default="auto",
+        min_length=1,
+        description="Id of an installed small model that guesses what the model says next; auto takes a small sibling "
+        "of the model (R1-Distill-Qwen-1.5B for larger Qwen ones) where one is installed and fits, off none.",
+    )
     offload: bool = Field(
         default=False,
         description="Allow a part of the model in the host's memory when the cards are too small for all of it "

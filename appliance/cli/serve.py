@@ -32,6 +32,9 @@ def serve(
         bool | None,
         typer.Option("--speculation/--no-speculation", help="Guess tokens ahead where that is quicker. Default: on."),
     ] = None,
+    draft_model: Annotated[
+        str | None, typer.Option(help="Id of a small model that guesses for this one; auto or off. Default: auto.")
+    ] = None,
     offload: Annotated[
         bool | None,
         typer.Option("--offload", help="Allow a part of the model in the host's memory: it fits, but is slow."),
@@ -79,6 +82,7 @@ def serve(
             "context_tokens": context,
             "threads": threads,
             "speculation": speculation,
+            "draft_model": draft_model,
             "offload": offload,
             "backends_dir": backends_dir,
             "allow_cpu_fallback": allow_cpu_fallback,

@@ -93,7 +93,8 @@ class EngineStats:
     one. ``evictions`` is how often an idle chat was forgotten, ``evicted_tokens`` what that gave back. Of ``cells``
     tokens that the cache holds ``cells_used`` are in use, shared ones once. ``step_counts`` counts steps by how long
     they took: up to each of ``STEP_BOUNDS_S``, then longer; all of them took ``step_s``. ``drafted_tokens`` were
-    guessed ahead and computed, ``accepted_tokens`` of them were what was said.
+    guessed ahead and computed, ``accepted_tokens`` of them were what was said;
+    ``model_...`` of these came from a draft model.
 
     What is kept of chats outside of the cache: ``tier_hits`` requests took ``tier_hit_tokens`` tokens over from there
     (also counted as ``cached_tokens``), ``tier_restored_bytes`` in all; ``tier_saves`` blocks of ``tier_saved_bytes``
@@ -130,6 +131,8 @@ class EngineStats:
     tier_memory_bytes: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    model_drafted_tokens: int = 0
+    model_accepted_tokens: int = 0
     tier_disk_bytes: int = 0
     tier_disk_drops: int = 0
     pid: int | None = None

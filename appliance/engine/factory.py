@@ -20,7 +20,7 @@ class EngineSpec:
     ``visible_tokens`` are control tokens that belong in the text (a profile's thinking and tool tags).
     ``tier_memory_bytes`` of the host's memory may keep idle chats, and ``tier_disk_bytes`` of ``tier_dir``, sealed with
     the key in ``tier_key_file`` and bound to ``model_sha256``. ``speculates``: tokens are guessed ahead where that
-    pays.
+    pays, by the model at ``draft_model_path`` too, which goes onto the ``draft_device``-th device.
     """
 
     model_path: Path
@@ -42,6 +42,8 @@ class EngineSpec:
     tier_key_file: Path | None = None
     model_sha256: str = ""
     speculates: bool = True
+    draft_model_path: Path | None = None
+    draft_device: int = 0
 
 
 DRAFT_TOKENS = 24
@@ -64,6 +66,8 @@ def worker_config(spec: EngineSpec) -> WorkerConfig:
         visible_tokens=spec.visible_tokens,
         tensor_split=spec.tensor_split,
         draft_tokens=DRAFT_TOKENS if spec.speculates else 0,
+        draft_model_path="" if spec.draft_model_path is None else str(spec.draft_model_path),
+        draft_device=spec.draft_device,
         experts_on_host=spec.experts_on_host,
         tier_memory_bytes=spec.tier_memory_bytes,
         tier_disk_bytes=spec.tier_disk_bytes,

@@ -44,8 +44,6 @@ _ENGINE = (
     ("generated_tokens", "Tokens generated, thinking included", "generated_tokens"),
     ("steps", "Batches computed", "steps"),
     ("preemptions", "Requests that lost their seat for a moment and were computed again", "preemptions"),
-    ("drafted_tokens", "Tokens that were guessed ahead and computed", "drafted_tokens"),
-    ("accepted_draft_tokens", "Of these, tokens that turned out right", "accepted_tokens"),
     ("decode_seconds", "Time inside the model", "decode_s"),
     ("busy_seconds", "Time with work to do", "busy_s"),
     ("shared_tokens", "Tokens taken over from another request's part of the KV cache", "shared_tokens"),
@@ -118,7 +116,21 @@ class ServingCollector(Collector):
                 for model, stats in running.items():
                     metric.add_metric([model], getattr(stats, field))
                 yield metric
+        yield from _guesses(running)
         yield _step_seconds(running)
+
+
+def _guesses(running: Mapping[str, EngineStats]) -> Iterator[Metric]:
+    """Tokens that were guessed ahead, by what guessed them."""
+    labels = ["model", "drafter"]
+    drafted = CounterMetricFamily("r1box_engine_drafted_tokens", "Tokens guessed ahead and computed", labels=labels)
+    accepted = CounterMetricFamily("r1box_engine_accepted_draft_tokens", "Of these, right ones", labels=labels)
+    for model, stats in running.items():
+        drafted.add_metric([model, "lookup"], stats.drafted_tokens - stats.model_drafted_tokens)
+        drafted.add_metric([model, "model"], stats.model_drafted_tokens)
+        accepted.add_metric([model, "lookup"], stats.accepted_tokens - stats.model_accepted_tokens)
+        accepted.add_metric([model, "model"], stats.model_accepted_tokens)
+    yield from (drafted, accepted)
 
 
 def _step_seconds(running: Mapping[str, EngineStats]) -> Metric:

@@ -8,12 +8,21 @@ from pathlib import Path
 import pytest
 
 from appliance.engine.factory import LlamaCppFactory
-from appliance.model_setup import MOST_SEATS, TooManySeats, remember_memory, residual_store, set_up, visible_devices
+from appliance.model_setup import (
+    MOST_SEATS,
+    DraftModelUnfit,
+    TooManySeats,
+    choose_draft,
+    remember_memory,
+    residual_store,
+    set_up,
+    visible_devices,
+)
 from appliance.serving.types import ProfileName
 from appliance.settings import Settings, load_settings
 from drivers.types import Device, HardwareSnapshot, Health, Host, Vendor
 from models.dry_fit import fit_exactly
-from models.errors import CannotCompute, NeedsOtherEngine, TooLarge
+from models.errors import CannotCompute, ModelNotFound, NeedsOtherEngine, TooLarge
 from models.gguf_set import installed_header
 from models.importer import import_gguf, import_path
 from models.model_store import ModelStore
@@ -209,3 +218,34 @@ async def test_a_model_that_is_too_large_for_the_card_is_served_with_a_part_on_t
         assert info.measured_bytes[name] <= line.total_bytes - line.reserve_bytes <= line.available_bytes
     remember_memory(setup, info.measured_bytes, snapshot, settings)
     assert residual_store(settings).load()[0].chip == "L4"
+
+
+def test_a_draft_model_that_is_asked_for_goes_to_the_engine(tmp_path: Path, settings: Settings) -> None:
+    store = ModelStore(tmp_path)
+    model = import_gguf(store, TINY_R1).model
+    draft = import_gguf(store, TINY_R1.with_name("Tiny-R1-Q4_K_M.gguf")).model
+    asked = settings.model_copy(update={"draft_model": draft.id})
+    engine = set_up(model, HardwareSnapshot(HOST), asked).engine
+    assert (engine.draft_model_path, engine.speculates) == (draft.path, True)
+    assert LlamaCppFactory(engine)
+    # What is known to fit is nothing here: auto finds none.
+    assert set_up(model, HardwareSnapshot(HOST), settings).engine.draft_model_path is None
+    for off in ({"draft_model": "off"}, {"draft_model": draft.id, "speculation": False}):
+        assert set_up(model, HardwareSnapshot(HOST), settings.model_copy(update=off)).engine.draft_model_path is None
+    with pytest.raises(DraftModelUnfit, match="not smaller"):
+        set_up(draft, HardwareSnapshot(HOST), settings.model_copy(update={"draft_model": model.id}))
+    with pytest.raises(ModelNotFound):
+        set_up(model, HardwareSnapshot(HOST), settings.model_copy(update={"draft_model": "nothing"}))
+
+
+def test_an_installed_sibling_is_taken_where_it_fits(tmp_path: Path, settings: Settings) -> None:
+    store = ModelStore(tmp_path)
+    large = replace(import_gguf(store, TINY_R1).model, variant="R1-Distill-Qwen-7B")
+    sibling = replace(
+        import_gguf(store, TINY_R1.with_name("Tiny-R1-Q4_K_M.gguf")).model, variant="R1-Distill-Qwen-1.5B"
+    )
+    plan = set_up(large, HardwareSnapshot(HOST), settings).plan
+    assert choose_draft(large, replace(plan, file_bytes=10**9), "auto", [large, sibling]) is not None
+    # Too large beside this one, and of no use for another variant.
+    assert choose_draft(large, plan, "auto", [large, sibling]) is None
+    assert choose_draft(replace(large, variant=None), replace(plan, file_bytes=10**9), "auto", [sibling]) is None

@@ -104,6 +104,8 @@ class LlamaCppEngine:
             self.config = plain
         lines = self._process.log_tail(LOG_LINES) if self._process is not None else ()
         measured = await asyncio.to_thread(measured_bytes, Path(self.config.model_path), lines)
+        if ready.draft_problem:
+            _log.warning("the draft model is not used", cause=ready.draft_problem)
         return EngineInfo(
             engine="llama.cpp",
             build=ready.build,

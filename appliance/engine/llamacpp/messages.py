@@ -25,7 +25,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     ended requests left, in cells that no running one needs. ``gpu_layers`` -1 puts all layers on the cards, 0 none.
     ``backend_dirs`` are folders with loadable ggml backends (CPU variants, CUDA, CANN).
     ``extra_buffers`` False keeps weights as they are in the file: no repacking, no AMX.
-    ``draft_tokens`` of a sequence are guessed ahead at most, 0 for none.
+    ``draft_tokens`` of a sequence are guessed ahead at most, 0 for none; a small model that guesses too is at
+    ``draft_model_path`` and goes onto the ``draft_device``-th device when this one is on cards.
     ``visible_tokens`` are control tokens that the text shows nevertheless, such as ``</think>`` where a converter
     marked it as control. ``tensor_split`` has the number of layers of each device.
     ``experts_on_host`` keeps the routed experts of a mixture in the host's memory and has the processor compute them.
@@ -51,6 +52,8 @@ class WorkerConfig(msgspec.Struct, frozen=True, kw_only=True):
     visible_tokens: tuple[str, ...] = ()
     tensor_split: tuple[int, ...] = ()
     draft_tokens: int = 24
+    draft_model_path: str = ""
+    draft_device: int = 0
     experts_on_host: bool = False
     tier_memory_bytes: int = 0
     tier_disk_bytes: int = 0
@@ -162,7 +165,7 @@ class LoadProgress(msgspec.Struct, frozen=True, tag="load_progress"):
 
 
 class Ready(msgspec.Struct, frozen=True, tag="ready"):
-    """The model is loaded; sizes as llama.cpp reports them."""
+    """The model is loaded; sizes as llama.cpp reports them. ``draft_problem`` is why its draft model is not used."""
 
     build: str
     backends: tuple[str, ...]
@@ -171,6 +174,7 @@ class Ready(msgspec.Struct, frozen=True, tag="ready"):
     vocabulary_size: int
     longest_token_bytes: int
     model_bytes: int
+    draft_problem: str = ""
 
 
 class LoadFailed(msgspec.Struct, frozen=True, tag="load_failed"):
@@ -235,6 +239,8 @@ class Counters(msgspec.Struct, frozen=True, array_like=True):
     tier_memory_bytes: int = 0
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    model_drafted_tokens: int = 0
+    model_accepted_tokens: int = 0
     tier_disk_bytes: int = 0
     tier_disk_drops: int = 0
 

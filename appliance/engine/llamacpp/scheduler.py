@@ -208,9 +208,10 @@ class Scheduler:
             case DecodeStatus.DONE:
                 self._step_limit = self.limits.step
                 if result.duration_s is not None:
-                    drafted = plan.draft_count
-                    prompt_tokens = plan.token_count - plan.decode_rows - drafted
-                    self.learn(Measured(plan.decode_rows, prompt_tokens, result.duration_s, drafted))
+                    drafted = sum(len(entry.draft) for entry in plan.work) + sum(map(len, result.drafts.values()))
+                    prompt_tokens = plan.token_count - plan.decode_rows - plan.draft_count
+                    self.learn(Measured(plan.decode_rows, prompt_tokens, result.duration_s - result.draft_s, drafted))
+                    self.speculation.learn_pass(result)
                 return self._advance(plan, result)
             case DecodeStatus.NO_KV_SLOT:
                 return self._make_room(plan)
@@ -224,9 +225,11 @@ class Scheduler:
     def begin_with(self, measured: list[Measured]) -> None:
         """Take what the warm-up measured, of which the steps of one sequence ascend in their guesses."""
         for one in measured:
-            if not one.draft_tokens:
+            if one.draft_pass_s is not None:
+                self.speculation.begin_with_model(one.draft_pass_s)
+            elif not one.draft_tokens:
                 self.learn(one)
-        curve = [(1 + one.draft_tokens, one.duration_s) for one in measured if one.decode_rows]
+        curve = [(1 + one.draft_tokens, one.duration_s) for one in measured if one.decode_rows and one.duration_s]
         self.speculation.costs.set_curve(curve)
 
     def learn(self, measured: Measured) -> None:
@@ -335,7 +338,13 @@ class Scheduler:
         ]
         limit = min(self.limits.outputs, self._step_limit, free_cells) - len(work)
         guesses = self.speculation.guesses(decoding, rooms, max(0, limit))
-        return [replace(entry, draft=guess) for entry, guess in zip(work, guesses, strict=True)]
+        if any(guesses):
+            return [replace(entry, draft=guess) for entry, guess in zip(work, guesses, strict=True)]
+        counts = self.speculation.asks(decoding, rooms, max(0, limit))
+        return [
+            replace(entry, propose=count, history=sequence.tokens) if count else entry
+            for entry, sequence, count in zip(work, decoding, counts, strict=True)
+        ]
 
     # -- results ----------------------------------------------------------------------------------------------------
 
@@ -355,9 +364,10 @@ class Scheduler:
             if entry.sample:
                 held = len(slot.tokens)
                 events.extend(self._take_run(sequence, slot, next(sampled)))
-                if len(slot.tokens) - held < len(entry.draft):
+                drafted = len(entry.draft) + len(result.drafts.get(entry.request_id, ()))
+                if len(slot.tokens) - held < drafted:
                     self.slots.drop_rest(slot)
-                self.speculation.took(len(entry.draft), len(slot.tokens) - held)
+                self.speculation.took(entry, drafted, len(slot.tokens) - held)
         return events
 
     def _take_run(self, sequence: Sequence, slot: Slot, run: list[tuple[int, bool]]) -> list[SequenceEvent]:

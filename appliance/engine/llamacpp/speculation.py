@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 from appliance.engine.llamacpp.lookup import Lookup, continuation
 from appliance.engine.llamacpp.sequence import Sequence
+from appliance.engine.llamacpp.step import SlotTokens, StepResult
 from appliance.engine.llamacpp.step_costs import StepCosts
 
 WORTH = 1.1
@@ -32,6 +33,20 @@ PLAIN_EVERY = 64
 
 INDEXED_PER_STEP = 2048
 """Tokens that one step takes into the indexes: about 2 ms. A long prompt is indexed in several steps."""
+
+MODEL_LONGEST = 8
+"""Tokens that a draft model guesses for a sequence at most: each is a pass of its own."""
+
+MODEL_FIRST_GUESS = 0.7
+"""How likely a draft model's token is right, before anything was counted."""
+
+MODEL_HOPE = 0.9
+"""Where not even this would pay, a draft model is not tried again."""
+
+MODEL_RETRY_STEPS = 256
+"""After so many steps in which it did not pay a draft model is asked for a few tokens."""
+
+MODEL_RETRY_TOKENS = 2
 
 _CLASSES = (4, 8, 16)
 """Matches up to each of these lengths, and longer ones, are counted apart."""
@@ -76,6 +91,7 @@ class _Guessing:
     length: int = 0
     match: int = 0
     guess: list[int] = field(default_factory=list)
+    model: Hits = field(default_factory=lambda: Hits(_DECAY))
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +137,30 @@ def choose(candidates: Run[Candidate | None], costs: StepCosts, limit: int) -> l
     return best
 
 
+def choose_depth(chances: Run[float], rooms: Run[int], costs: StepCosts, passes: StepCosts, limit: int) -> int:
+    """How many tokens a draft model shall guess for each sequence: as many as make the most expected tokens per second,
+    0 for none. ``chances[i]`` is how likely a token of the i-th one's guess is right after those before it. A pass of
+    the draft model for all of them costs what ``passes`` says."""
+    count = len(chances)
+    plain_s, pass_s = costs.cost_s(count, count), passes.cost_s(count, count)
+    if plain_s is None or pass_s is None:
+        return 0
+    best, best_rate = 0, WORTH * count / plain_s
+    expected = [1.0] * count
+    for depth in range(1, MODEL_LONGEST + 1):
+        guessed = sum(min(depth, room) for room in rooms)
+        if guessed > limit or all(room < depth for room in rooms):
+            break
+        for index, (chance, room) in enumerate(zip(chances, rooms, strict=True)):
+            expected[index] += chance**depth if depth <= room else 0.0
+        step_s = costs.cost_s(count, count + guessed)
+        assert step_s is not None
+        step_s += depth * pass_s
+        if sum(expected) / step_s > best_rate and min(expected) / step_s >= OWN_SPEED / plain_s:
+            best, best_rate = depth, sum(expected) / step_s
+    return best
+
+
 class Speculation:
     """Guesses for the sequences of a step, and what became of them. ``longest`` tokens a sequence; 0 is off."""
 
@@ -132,6 +172,14 @@ class Speculation:
         self._all = Hits(_DECAY_ALL)
         self._guessing: dict[str, _Guessing] = {}
         self._since_plain = 0
+        self._plain = False
+        """This step goes without guesses, to see what it takes."""
+        self.passes = StepCosts()
+        self.model_drafted = 0
+        self.model_accepted = 0
+        self._has_model = False
+        self._since_model = 0
+        self._all_model = Hits(_DECAY_ALL)
 
     def guesses(self, decoding: Run[Sequence], rooms: Run[int], limit: int) -> list[list[int]]:
         """Guessed tokens for each sequence that decodes in a step, ``rooms[i]`` at most for the i-th and ``limit`` in
@@ -146,16 +194,21 @@ class Speculation:
             budget -= state.lookup.extend(sequence.tokens, budget)
             candidates.append(self._candidate(state, sequence.tokens, min(room, self.longest)))
         counts = choose(candidates, self.costs, limit)
-        if any(counts):
-            self._since_plain += 1
-            if self._since_plain > PLAIN_EVERY:
-                counts = [0] * len(counts)
-        if not any(counts):
-            self._since_plain = 0
+        self._plain = False
+        if any(counts) and self._is_plain():
+            counts = [0] * len(counts)
         return [
             candidate.tokens[:count] if candidate is not None else []
             for candidate, count in zip(candidates, counts, strict=True)
         ]
+
+    def _is_plain(self) -> bool:
+        """Whether a step that could guess shall not."""
+        self._since_plain += 1
+        self._plain = self._since_plain > PLAIN_EVERY
+        if self._plain:
+            self._since_plain = 0
+        return self._plain
 
     def _candidate(self, state: _Guessing, tokens: list[int], room: int) -> Candidate | None:
         match = state.lookup.find(tokens)
@@ -181,10 +234,50 @@ class Speculation:
                 break
         state.guess = []
 
-    def took(self, drafted: int, accepted: int) -> None:
-        """Of ``drafted`` tokens of a sequence that were computed the first ``accepted`` were what it said."""
+    # -- a draft model ----------------------------------------------------------------------------------------------
+
+    def begin_with_model(self, pass_s: float) -> None:
+        """There is a draft model, whose pass for one sequence takes so long."""
+        self._has_model = True
+        self.passes.learn(1, 1, pass_s)
+
+    def asks(self, decoding: Run[Sequence], rooms: Run[int], limit: int) -> list[int]:
+        """How many tokens the draft model shall guess for each sequence, where ``guesses`` had none."""
+        none = [0] * len(decoding)
+        if not self.longest or not self._has_model or not decoding or self._plain:
+            return none
+        rooms = [max(0, min(room, self.longest)) for room in rooms]
+        prior = self._all_model.rate(0, MODEL_FIRST_GUESS)
+        chances = [self._guessing.setdefault(one.request_id, _Guessing()).model.rate(0, prior) for one in decoding]
+        depth = choose_depth(chances, rooms, self.costs, self.passes, limit)
+        self._since_model += 1
+        if not depth and self._since_model > MODEL_RETRY_STEPS:
+            self._since_model = 0
+            if choose_depth([MODEL_HOPE] * len(chances), rooms, self.costs, self.passes, limit):
+                depth = MODEL_RETRY_TOKENS
+        if not depth or self._is_plain():
+            return none
+        self._since_model = 0
+        counts = [min(depth, room) for room in rooms]
+        return counts if sum(counts) <= limit else none
+
+    def learn_pass(self, result: StepResult) -> None:
+        """Take what the draft model's passes of a step took; one in which it caught up tells nothing of the others."""
+        if result.draft_passes and not result.draft_caught_up and result.drafts:
+            count = len(result.drafts)
+            self.passes.learn(count, count, result.draft_s / result.draft_passes)
+
+    def took(self, entry: SlotTokens, drafted: int, accepted: int) -> None:
+        """Of ``drafted`` guessed tokens of an entry the first ``accepted`` were what its sequence said."""
         self.drafted += drafted
         self.accepted += accepted
+        if not entry.propose or not drafted:
+            return
+        self.model_drafted += drafted
+        self.model_accepted += accepted
+        for hits in (self._guessing.setdefault(entry.request_id, _Guessing()).model, self._all_model):
+            for index in range(min(accepted + 1, drafted)):
+                hits.count(0, hit=index < accepted)
 
     def forget(self, request_id: str) -> None:
         """The sequence has ended."""

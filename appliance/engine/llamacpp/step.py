@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
@@ -71,7 +72,8 @@ class SlotTokens:
 
     ``draft`` are guesses of what is drawn, computed behind ``tokens``; only with ``sample``. While the token that is
     drawn is the guessed one, the guess's own logits give the next. What is computed behind the last such token is
-    wrong: the next plan trims the slot.
+    wrong: the next plan trims the slot. ``propose`` in place of it: so many at most are guessed by the runner's draft
+    model, from ``history``, all tokens of the sequence; the result says which.
     """
 
     request_id: str
@@ -81,11 +83,13 @@ class SlotTokens:
     sample: bool
     sampling: object
     draft: list[int] = field(default_factory=list)
+    propose: int = 0
+    history: Sequence[int] = ()
 
     @property
     def count(self) -> int:
-        """Tokens that are computed."""
-        return len(self.tokens) + len(self.draft)
+        """Tokens that are computed, at most."""
+        return len(self.tokens) + len(self.draft) + self.propose
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +112,8 @@ class StepPlan:
 
     @property
     def draft_count(self) -> int:
-        """Guessed tokens of this step."""
-        return sum(len(entry.draft) for entry in self.work)
+        """Guessed tokens of this step, at most."""
+        return sum(len(entry.draft) + entry.propose for entry in self.work)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,9 @@ class StepResult:
     nobody did. ``chances`` are of the sampled tokens of each request that asked for log probabilities, in order. A
     request in ``problems`` could not be sampled, for this reason, and has a token that ends it.
 
+    ``drafts`` are the guesses of the draft model by request; they took ``draft_s`` of ``duration_s`` in
+    ``draft_passes`` passes, ``draft_caught_up`` other tokens of the sequences with them.
+
     Whatever ``status`` says of the rest: ``saved`` has the bytes of each of the plan's saves, 0 for one that failed,
     and ``restored`` whether each of its restores is done; these took ``save_s`` and ``restore_s``."""
 
@@ -139,6 +146,10 @@ class StepResult:
     duration_s: float | None = None
     chances: dict[str, list[TokenChance]] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
+    drafts: dict[str, list[int]] = field(default_factory=dict)
+    draft_s: float = 0.0
+    draft_passes: int = 0
+    draft_caught_up: int = 0
     saved: list[int] = field(default_factory=list)
     restored: list[bool] = field(default_factory=list)
     save_s: float = 0.0
@@ -148,12 +159,14 @@ class StepResult:
 @dataclass(frozen=True, slots=True)
 class Measured:
     """How long a step took: ``decode_rows`` sequences that decode, with ``draft_tokens`` guessed tokens in all, and
-    ``prompt_tokens`` tokens of prompts."""
+    ``prompt_tokens`` tokens of prompts. ``draft_pass_s`` is what a pass of the draft model took for ``decode_rows``
+    sequences, None where none was measured; ``duration_s`` is without it."""
 
     decode_rows: int
     prompt_tokens: int
     duration_s: float
     draft_tokens: int = 0
+    draft_pass_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -213,6 +213,8 @@ class Worker:
             tier_memory_bytes=tiers.index.memory_bytes,
             drafted_tokens=self.scheduler.speculation.drafted,
             accepted_tokens=self.scheduler.speculation.accepted,
+            model_drafted_tokens=self.scheduler.speculation.model_drafted,
+            model_accepted_tokens=self.scheduler.speculation.model_accepted,
             tier_disk_bytes=tiers.index.disk_bytes,
             tier_disk_drops=tiers.index.counts.disk_drops,
         )

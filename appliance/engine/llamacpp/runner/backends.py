@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,21 +23,35 @@ class _LogLines:
 
     def __init__(self) -> None:
         self._level = 0
+        self.least = 0
+        """Severities below are not written: 3 for warnings and errors alone."""
 
     def __call__(self, level: int, text: bytes, _user_data: object) -> None:
         # Lines arrive in pieces; a piece of level CONT belongs to the line before it.
         if level != self._CONTINUED:
             self._level = level
-        if self._level != self._DEBUG:
+        if self._level != self._DEBUG and self._level >= self.least:
             sys.stderr.write(text.decode(errors="replace"))
 
 
 @functools.cache
-def install_log() -> Any:
+def install_log() -> tuple[Any, _LogLines]:
     """Give llama.cpp our log, once: it keeps the pointer for the whole process, so the result must never be freed."""
-    callback = llama_cpp.llama_log_callback(_LogLines())
+    lines = _LogLines()
+    callback = llama_cpp.llama_log_callback(lines)
     llama_cpp.llama_log_set(callback, ctypes.c_void_p(0))
-    return callback
+    return callback, lines
+
+
+@contextmanager
+def quiet_log() -> Iterator[None]:
+    """Only warnings and errors: what a second model says of its buffers would be taken for the first one's."""
+    _, lines = install_log()
+    lines.least = 3
+    try:
+        yield
+    finally:
+        lines.least = 0
 
 
 class _Override(ctypes.Structure):

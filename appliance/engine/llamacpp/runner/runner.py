@@ -18,10 +18,12 @@ import llama_cpp
 from appliance.engine.llamacpp.messages import Ready, Sampling, WorkerConfig
 from appliance.engine.llamacpp.runner.backends import host_overrides, install_log, load_backends
 from appliance.engine.llamacpp.runner.batch import Batch
+from appliance.engine.llamacpp.runner.draft import DraftModel, Proposals
 from appliance.engine.llamacpp.runner.errors import LoadError
 from appliance.engine.llamacpp.runner.sampling import Sampler
 from appliance.engine.llamacpp.runner.state import SequenceState, state_identity
 from appliance.engine.llamacpp.runner.structure import StructureCompiler
+from appliance.engine.llamacpp.runner.warm_up import PROMPT_TOKENS, warm_up
 from appliance.engine.llamacpp.sampler import Draw, SamplingFailed
 from appliance.engine.llamacpp.step import (
     DecodeStatus,
@@ -43,13 +45,6 @@ _CONTROL_ATTRIBUTE = 1 << 3
 """LLAMA_TOKEN_ATTR_CONTROL (llama.h)."""
 
 
-_WARM_UP_ROWS = (2, 4, 8, 16, 32)
-"""Tokens of one sequence whose step is measured in the warm-up, to know what guesses cost."""
-
-_LONG_WARM_UP_S = 1.0
-"""After a step that long no larger one is measured."""
-
-
 class Runner:
     """One loaded model with one context. Close it before the interpreter ends: llama.cpp frees device memory then."""
 
@@ -64,6 +59,8 @@ class Runner:
         """What a token takes when it is saved, from ``warm_up`` on."""
         self._model: Any = None
         self._context: Any = None
+        self._draft: DraftModel | None = None
+        self._draft_problem = ""
         install_log()
         self._backends = load_backends(config.backend_dirs)
         llama_cpp.llama_backend_init()
@@ -82,6 +79,7 @@ class Runner:
         self._structures: StructureCompiler | None = None
         self._batch = Batch(config.batch_tokens)
         self._state = SequenceState(self._context, self._memory, spare=self.slots)
+        self._load_draft()
 
     # -- loading ----------------------------------------------------------------------------------------------------
 
@@ -139,6 +137,14 @@ class Runner:
                 f"no memory for {config.seats} seats of {config.seat_context:,} tokens; lower --seats or --context",
             )
 
+    def _load_draft(self) -> None:
+        """Load the draft model. The model works without it, so what is wrong with it is only told."""
+        if self._config.draft_model_path and self._config.draft_tokens and self.shares:
+            try:
+                self._draft = DraftModel(self._config, self._vocab)
+            except LoadError as problem:
+                self._draft_problem = str(problem)
+
     def ready(self) -> Ready:
         """What was loaded, as llama.cpp reports it."""
         description = ctypes.create_string_buffer(256)
@@ -151,6 +157,7 @@ class Runner:
             vocabulary_size=self.vocabulary_size,
             longest_token_bytes=max(map(len, self._pieces), default=1) or 1,
             model_bytes=int(llama_cpp.llama_model_size(self._model)),
+            draft_problem=self._draft_problem,
         )
 
     def identity(self) -> bytes | None:
@@ -183,43 +190,20 @@ class Runner:
         return self.slots + 1
 
     def warm_up(self) -> list[Measured]:
-        """Compute a prompt, a token, and tokens with guesses behind them; how long each took. Raises LoadError.
-
-        Weights are paged in and kernels chosen now, not under the first user; and where the build's kernels crash on
-        this processor (seen: AMX code built by gcc before 12.4, llama.cpp #20824) the worker dies during its start,
-        which the daemon answers with a start without them.
-        """
-        prompt = [token % self.vocabulary_size for token in range(1, 65)][: self._config.seat_context - 2]
-        self._warm_step(0, prompt)
-        self._warm_step(len(prompt), prompt[:1])
+        """Compute what is usual, before the first user; how long that took (``warm_up``). Raises LoadError."""
+        draft = self._config.draft_tokens if self.shares else 0
+        tokens = [token % self.vocabulary_size for token in range(1, PROMPT_TOKENS + 1)]
+        tokens = tokens[: self._config.seat_context - 2]
+        room = min(self.outputs, draft + 1, self._config.seat_context - len(tokens))
+        measured, held = warm_up(self.run, tokens, room)
         if self.shares:
-            self.bytes_per_token = self._state.size_bytes(0) / (len(prompt) + 1)
-        self._drops_tails = bool(llama_cpp.llama_memory_seq_rm(self._memory, 0, len(prompt) // 2, -1))
-        # The first time was that of paging in, this is measured.
-        measured = [
-            Measured(0, len(prompt), self._warm_step(0, prompt)),
-            Measured(1, 0, self._warm_step(len(prompt), prompt[:1])),
-        ]
-        room = min(self.outputs, self._config.seat_context - len(prompt)) if self.shares else 0
-        for rows in _WARM_UP_ROWS:
-            if rows <= room and self._config.draft_tokens and measured[-1].duration_s < _LONG_WARM_UP_S:
-                duration_s = self._warm_step(len(prompt), prompt[:1], draft=prompt[1:rows])
-                measured.append(Measured(1, 0, duration_s, rows - 1))
+            self.bytes_per_token = self._state.size_bytes(0) / held
+        self._drops_tails = bool(llama_cpp.llama_memory_seq_rm(self._memory, 0, held // 2, -1))
         llama_cpp.llama_memory_clear(self._memory, True)
         self._samplers.clear()
+        if self._draft is not None:
+            measured.append(Measured(1, 0, 0.0, draft_pass_s=self._draft.warm_up()))
         return measured
-
-    def _warm_step(self, position: int, tokens: list[int], draft: list[int] | None = None) -> float:
-        """Compute tokens in slot 0, which keeps what is before them; how long that took."""
-        if position == 0:
-            llama_cpp.llama_memory_clear(self._memory, True)
-        greedy = Sampling(seed=0, temperature=0.0)
-        entry = SlotTokens("warm-up", 0, position, tokens, sample=True, sampling=greedy, draft=draft or [])
-        trims: list[SlotTrim | SlotCopy] = [SlotTrim(0, position)] if draft else []
-        result = self.run(StepPlan(memory=trims, work=[entry], ended=["warm-up"]))
-        if result.status is not DecodeStatus.DONE:
-            raise LoadError("warm_up_failed", f"the model loads but does not compute: {result.message}")
-        return result.decode_s
 
     # -- vocabulary -------------------------------------------------------------------------------------------------
 
@@ -286,6 +270,8 @@ class Runner:
         returns."""
         for request_id in plan.ended:
             self._samplers.pop(request_id, None)
+            if self._draft is not None:
+                self._draft.forget(request_id)
         if not (plan.saves or plan.restores):
             return self._compute(plan, [])
         started = time.perf_counter()
@@ -320,13 +306,23 @@ class Runner:
     def _decode(self, plan: StepPlan) -> StepResult:
         if not plan.work:
             return StepResult(DecodeStatus.DONE)
+        proposals = Proposals()
+        if any(entry.propose for entry in plan.work):
+            proposals = self._draft.propose(plan.work) if self._draft is not None else proposals
+            plan = replace(plan, work=[proposals.into(entry) for entry in plan.work])
         outputs = self._batch.fill(plan)
         started = time.perf_counter()
         code = llama_cpp.llama_decode(self._context, self._batch.value)
         decode_s = time.perf_counter() - started
         if code != 0:
             return self._failed(plan, code)
-        return self._sample(plan, outputs, decode_s)
+        return replace(
+            self._sample(plan, outputs, decode_s),
+            drafts=proposals.drafts,
+            draft_s=proposals.duration_s,
+            draft_passes=proposals.passes,
+            draft_caught_up=proposals.caught_up,
+        )
 
     def _sample(self, plan: StepPlan, outputs: list[int], decode_s: float) -> StepResult:
         """Draw the next token of each entry that wants one, and as long as it is the guessed one, the one after it.
@@ -391,6 +387,9 @@ class Runner:
 
     def close(self) -> None:
         """Free everything. Idempotent."""
+        if self._draft is not None:
+            self._draft.close()
+            self._draft = None
         if self._context:
             llama_cpp.llama_free(self._context)
             self._context = None

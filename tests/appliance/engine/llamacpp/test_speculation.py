@@ -8,7 +8,15 @@ import pytest
 
 from appliance.engine.llamacpp.scheduler import Scheduler, SchedulerLimits
 from appliance.engine.llamacpp.sequence import Finish, Sequence
-from appliance.engine.llamacpp.speculation import PLAIN_EVERY, Candidate, choose
+from appliance.engine.llamacpp.speculation import (
+    MODEL_LONGEST,
+    MODEL_RETRY_STEPS,
+    MODEL_RETRY_TOKENS,
+    PLAIN_EVERY,
+    Candidate,
+    choose,
+    choose_depth,
+)
 from appliance.engine.llamacpp.step import DecodeStatus, Measured, SequenceEvent, SlotTrim, StepPlan, StepResult
 from appliance.engine.llamacpp.step_costs import FORGET_STEPS, StepCosts
 
@@ -68,6 +76,22 @@ def test_nothing_is_guessed_before_a_step_was_measured_or_without_room() -> None
     assert choose([candidate(1.0)], costs(CARD), limit=0) == [0]
 
 
+def test_a_draft_model_guesses_as_deep_as_its_passes_are_worth() -> None:
+    passes = StepCosts()
+    passes.learn(1, 1, 0.002)
+    deep = choose_depth([0.9], [20], costs(CARD), passes, limit=11)
+    poor = choose_depth([0.5], [20], costs(CARD), passes, limit=11)
+    assert MODEL_LONGEST >= deep > poor > 0
+    assert choose_depth([0.1], [20], costs(CARD), passes, limit=11) == 0
+    assert choose_depth([0.9], [20], costs(PROCESSOR), passes, limit=11) == 0
+    assert choose_depth([0.9], [20], costs(CARD), passes, limit=2) == 2
+    assert choose_depth([0.9], [1], costs(CARD), passes, limit=11) == 1
+    assert choose_depth([0.9], [20], costs(CARD), StepCosts(), limit=11) == 0
+    slow = StepCosts()
+    slow.learn(1, 1, 0.02)
+    assert choose_depth([1.0], [20], costs(CARD), slow, limit=11) == 0
+
+
 def test_costs_are_multiples_of_the_plain_step_and_follow_the_curve_until_measured() -> None:
     known = costs(CARD)
     assert known.cost_s(1, 4) == pytest.approx(0.0206)
@@ -106,6 +130,7 @@ class Copier:
         self.novel = 10_000
         self.said: Callable[[int], int] = lambda position: PATTERN[position % len(PATTERN)]
         self.end_after: int | None = None
+        self.model_right = 0
         self.events: list[SequenceEvent] = []
 
     def add(self, name: str, *, repeats: bool = True, max_tokens: int = 400) -> Sequence:
@@ -127,12 +152,19 @@ class Copier:
     def step(self) -> StepPlan:
         plan = self.scheduler.schedule()
         runs = []
+        drafts: dict[str, list[int]] = {}
         for entry in plan.work:
             if not entry.sample:
                 continue
             run: list[tuple[int, bool]] = []
             position = entry.position + len(entry.tokens)
-            for guess in [*entry.draft, None]:
+            draft = list(entry.draft)
+            if entry.propose:
+                # Right as far as it is to be right, whatever is said.
+                assert list(entry.history)[-len(entry.tokens) :] == entry.tokens
+                draft = [self.novel + 1 + n if n < self.model_right else 5 for n in range(entry.propose)]
+                drafts[entry.request_id] = draft
+            for guess in [*draft, None]:
                 run.append(self._said(bool(entry.sampling), position))
                 position += 1
                 if run[-1][1] or run[-1][0] != guess:
@@ -140,7 +172,12 @@ class Copier:
             runs.append(run)
         extra = plan.token_count - plan.decode_rows
         seconds = self.base_s + self.row_s * (extra + max(0, plan.decode_rows - 1))
-        self.events += self.scheduler.update(StepResult(DecodeStatus.DONE, runs, duration_s=seconds))
+        passes = max(map(len, drafts.values()), default=0)
+        draft_s = 0.002 * passes
+        result = StepResult(
+            DecodeStatus.DONE, runs, duration_s=seconds + draft_s, drafts=drafts, draft_s=draft_s, draft_passes=passes
+        )
+        self.events += self.scheduler.update(result)
         self.scheduler.check_integrity()
         self.plans.append(plan)
         return plan
@@ -267,6 +304,41 @@ def test_a_plain_step_now_and_then_shows_what_guesses_save() -> None:
         copier.step()
     plain = [plan for plan in copier.plans[5:] if not plan.draft_count]
     assert 1 <= len(plain) <= 4
+
+
+def served_by_model(right: int, steps: int) -> tuple[Copier, list[int]]:
+    """A stream that no look-up helps, whose draft model has the first ``right`` tokens of every guess right."""
+    copier = Copier(CARD)
+    copier.scheduler.speculation.begin_with_model(0.002)
+    copier.add("a", repeats=False, max_tokens=4000)
+    copier.model_right = right
+    asked = []
+    for _ in range(steps):
+        plan = copier.step()
+        asked.append(sum(entry.propose for entry in plan.work))
+    return copier, asked
+
+
+def test_a_good_draft_model_is_used_and_a_bad_one_is_not_for_long() -> None:
+    copier, asked = served_by_model(right=8, steps=150)
+    assert sum(asked[-50:]) > 200
+    assert copier.scheduler.speculation.model_accepted > 500
+    # A step without now and then.
+    assert 1 <= asked[10:].count(0) <= 4
+    copier, asked = served_by_model(right=0, steps=150)
+    assert sum(asked) > 0
+    assert sum(asked[-50:]) == 0
+
+
+def test_a_draft_model_that_did_not_pay_is_tried_again() -> None:
+    copier, asked = served_by_model(right=0, steps=2 * MODEL_RETRY_STEPS)
+    assert 0 < sum(asked[100:]) <= 2 * MODEL_RETRY_TOKENS
+    copier.model_right = 8
+    for _ in range(10 * MODEL_RETRY_STEPS):
+        if sum(entry.propose for entry in copier.step().work) > MODEL_RETRY_TOKENS:
+            break
+    else:
+        raise AssertionError("it never comes back")
 
 
 def test_prompts_go_before_guesses() -> None:
