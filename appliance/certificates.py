@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import structlog
+from cryptography import x509
 
 from appliance.errors import AppError
 from appliance.security.tls import LocalAuthority, TlsFiles, own_certificate, server_context
@@ -44,6 +46,15 @@ class ServerCertificate:
         """The box's own authority as PEM, for computers that shall trust it; None where it has none. Blocks."""
         file = self.files.authority
         return file.read_bytes() if self._settings.tls == "local" and file is not None and file.is_file() else None
+
+    def ends_at(self) -> datetime | None:
+        """When what the server shows ends; ``None`` without TLS, or when the file cannot be read. Blocks."""
+        if self._settings.tls == "off":
+            return None
+        try:
+            return x509.load_pem_x509_certificates(self.files.certificate.read_bytes())[0].not_valid_after_utc
+        except (OSError, ValueError, IndexError):
+            return None
 
     def open(self) -> ssl.SSLContext | None:
         """The context for the server, None with TLS off. Blocks. Raises CertificateUnusable."""

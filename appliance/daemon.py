@@ -25,15 +25,20 @@ import uvloop
 from sqlalchemy import Engine as Database
 
 from appliance.api.app import ApiServices, create_app
+from appliance.box_facts import FactsReader
 from appliance.certificates import ServerCertificate
 from appliance.engine.base import EngineInfo, EngineStatus
 from appliance.engine.factory import LlamaCppFactory
 from appliance.engine.manager import EngineManager
 from appliance.errors import OffloadRefused, PortInUse
 from appliance.hardware import HardwareReader
+from appliance.health.board import IssueBoard
+from appliance.health.checks import CHECKS
+from appliance.health.fixups import all_fixups
 from appliance.health.offload.prover import OffloadProver
 from appliance.health.offload.service import OffloadService
 from appliance.metrics.devices import DeviceCollector
+from appliance.metrics.issues import IssueCollector
 from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.metrics.thinking import ThinkingCollector
@@ -171,6 +176,18 @@ class Daemon:
         self._host.on_change(self._on_engine)
         self._setup: ModelSetup | None = None
         self._offload = OffloadService(self._prover, self._host.engines)
+        self._facts = FactsReader(
+            telemetry=self._telemetry.now,
+            models=self._host,
+            offload=self._prover,
+            findings=self._hardware.findings,
+            store=foundation.models,
+            state_dir=self._settings.state_dir,
+            certificate_ends_at=self._certificate.ends_at,
+        )
+        self._host.on_change(self._facts.note)
+        fixups = all_fixups(models=self._host, verifier=self._facts, hardware=self._hardware, offload=self._offload)
+        self._issues = IssueBoard(self._facts, CHECKS, fixups)
         self._chat = ChatService(
             self._host.served,
             self._host,
@@ -203,10 +220,12 @@ class Daemon:
                     DeviceCollector(self._telemetry.now),
                     ThinkingCollector(self._chat.thoughts),
                     OffloadCollector(self._offload.verdicts),
+                    IssueCollector(self._issues.issues),
                 ),
                 telemetry=self._telemetry,
                 hardware=self._hardware,
                 offload=self._offload,
+                issues=self._issues,
                 version=version("r1box"),
                 max_request_bytes=self._settings.max_request_bytes,
                 allowed_origins=frozenset(self._settings.allowed_origins),
@@ -263,6 +282,7 @@ class Daemon:
                     await start
             server.should_exit = True
             await asyncio.wait({http})
+            await self._issues.aclose()
             await self._offload.aclose()
             await self._chat.aclose()
             await self._host.aclose()
@@ -306,6 +326,7 @@ class Daemon:
             self._notifier.status("up, without a model")
         self._offload.start()
         self._host.start()
+        self._issues.start()
         self._reporter.ready(self._setup, info, host, port)
 
     def _on_engine(self, status: EngineStatus) -> None:

@@ -218,6 +218,23 @@ class GenerationFailed(AppError):
     template = "The model could not finish this answer: {cause}"
 
 
+class IssueNotFound(AppError):
+    """No issue of this id is open."""
+
+    code = "issue_not_found"
+    http_status = 404
+    template = "There is no open issue '{issue}'."
+    hint_template = "It may have gone by itself; GET /api/admin/issues lists those that are open."
+
+
+class FixupNotOffered(AppError):
+    """The issue has no such fix-up."""
+
+    code = "fixup_not_offered"
+    http_status = 404
+    template = "The issue '{issue}' does not offer the fix-up '{fixup}'. It offers: {offered}."
+
+
 class StateNotWritable(AppError):
     """The state folder cannot be used."""
 

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from appliance.schemas.telemetry import Hardware
 from drivers.snapshot_json import to_dict
-from drivers.types import Device, HardwareSnapshot
+from drivers.types import Device, Finding, HardwareSnapshot
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,10 @@ class HardwareReader:
     def devices(self) -> Mapping[str, Device]:
         """The devices of the newest snapshot by their keys; none before the first one."""
         return self._devices
+
+    def findings(self) -> tuple[Finding, ...]:
+        """What the newest snapshot found wrong; nothing before the first one."""
+        return () if self._last is None else self._last.snapshot.findings
 
     async def detect(self) -> HardwareSnapshot:
         """A new snapshot, or that of the detection that runs already."""

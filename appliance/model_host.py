@@ -126,6 +126,10 @@ class ModelHost:
             }
         return dict(sorted(found.items(), key=lambda item: (item[0] != self._default_id, item[0])))
 
+    def on_device(self, key: str) -> str | None:
+        """The loaded model that lies on a device."""
+        return next((model_id for model_id, one in self._loaded.items() if key in one.setup.plan.devices), None)
+
     def on_change(self, listener: Callable[[EngineStatus], None]) -> None:
         """Call ``listener`` with every new status of every model."""
         self._listeners.append(listener)

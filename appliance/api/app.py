@@ -14,6 +14,7 @@ from appliance.api.access import Access, Entry, check_rules
 from appliance.api.account import SlowLane, account_router
 from appliance.api.admin.accounts import keys_router, sessions_router, users_router
 from appliance.api.admin.hardware import HardwareSource, hardware_router
+from appliance.api.admin.issues import IssueSource, issues_router
 from appliance.api.admin.models import ModelAdmin, model_admin_router
 from appliance.api.admin.offload import OffloadSource, offload_router
 from appliance.api.admin.telemetry import TelemetrySource, telemetry_router
@@ -47,8 +48,8 @@ def _no_authority() -> bytes | None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
     """What the API stands on. ``models`` is ``ModelHost``, ``telemetry`` ``TelemetryService``, ``hardware``
-    ``HardwareReader``, ``offload`` ``OffloadService``. ``allowed_origins``: other servers whose pages may use the
-    API. ``authority`` reads the box's own authority (PEM)."""
+    ``HardwareReader``, ``offload`` ``OffloadService``, ``issues`` ``IssueBoard``. ``allowed_origins``: other servers
+    whose pages may use the API. ``authority`` reads the box's own authority (PEM)."""
 
     chat: ChatService
     models: ModelSource
@@ -57,6 +58,7 @@ class ApiServices:
     telemetry: TelemetrySource
     hardware: HardwareSource
     offload: OffloadSource
+    issues: IssueSource
     version: str
     max_request_bytes: int
     authority: Callable[[], bytes | None] = _no_authority
@@ -124,6 +126,7 @@ def _admin(access: Access, services: ApiServices, app: FastAPI) -> APIRouter:
     operating = access.router(Permission.ADMIN_READ, unsafe=Permission.ADMIN_WRITE)
     operating.include_router(offload_router(services.offload))
     operating.include_router(model_admin_router(services.models))
+    operating.include_router(issues_router(services.issues))
     accounts = services.accounts
     for router in (
         known,

@@ -14,8 +14,10 @@ from appliance.cli import (
     chat,
     detect,
     doctor,
+    issues,
     keys,
     models,
+    models_live,
     models_pull,
     models_requantize,
     plan,
@@ -37,6 +39,8 @@ app.command("detect")(detect.detect_command)
 app.add_typer(doctor.app, name="doctor")
 app.command("plan")(plan.plan_command)
 app.command("chat")(chat.chat_command)
+app.command("issues")(issues.issues_command)
+models_live.register(models.app)
 models_pull.register(models.app)
 models_requantize.register(models.app)
 app.add_typer(models.app, name="models")

@@ -36,8 +36,8 @@ def chat_command(
 
     if not key:
         raise ChatFailed(problem="There is no API key to send.", next_step="Give --key or set R1BOX_API_KEY.")
-    address = (url or _default_url()).rstrip("/")
-    client = OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, http_client=_http_client(ca, own=url is None))
+    address = (url or default_url()).rstrip("/")
+    client = OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, http_client=http_client(ca, own=url is None))
     try:
         served = model or next(iter(client.models.list())).id
         conversation = _Conversation(client, served, hide_thinking=hide_thinking)
@@ -118,7 +118,8 @@ def _write(console: Console, text: str, style: str) -> None:
     console.print(text, style=style or None, end="", markup=False, highlight=False)
 
 
-def _default_url() -> str:
+def default_url() -> str:
+    """Where this box answers, by its settings."""
     from appliance.settings import load_settings
 
     settings = load_settings()
@@ -126,7 +127,7 @@ def _default_url() -> str:
     return f"{'http' if settings.tls == 'off' else 'https'}://{host}:{settings.port}"
 
 
-def _http_client(ca: str | None, *, own: bool) -> Any:
+def http_client(ca: str | None, *, own: bool) -> Any:
     """A client that trusts what was named, or for this box ``own`` authority; else None, the library's own."""
     import httpx
 

@@ -136,3 +136,37 @@ def test_what_is_not_installed_is_not_loaded(two: tuple[Box, str, str]) -> None:
     assert (reply.status_code, reply.json()["error"]["code"]) == (404, "model_not_found")
     reply = box.post({"model": "r1-900b", "messages": [{"role": "user", "content": "Hi"}], "stream": True})
     assert reply.status_code == 404
+
+
+def test_an_operator_sees_and_mends_a_crash_loop(tmp_path: Path) -> None:
+    """From the command line alone: what is loaded, what is wrong, a fix-up, and that it is gone."""
+    home = Home(tmp_path)
+    model = home.import_model()
+    key = home.create_key("operator")
+    box = start_box(home, "--seats", "2", "--context", "512", key=key)
+    try:
+        home.environment["R1BOX_API_KEY"] = key
+
+        def run(*arguments: str, check: bool = True) -> str:
+            return home.run(*arguments, "--url", box.url, check=check).stdout
+
+        assert "Nothing needs attention." in run("issues")
+        assert f"{model} (default)" in run("models", "ps")
+        for _ in range(3):
+            box.wait_until(lambda: states(box)[model] == "ready")
+            box.worker().kill()
+            box.wait_until(lambda: states(box)[model] != "ready")
+        box.wait_until(lambda: states(box)[model] == "ready")
+        found = json.loads(run("issues", "--json", check=False))["issues"]
+        assert [(issue["id"], issue["severity"]) for issue in found] == [(f"engine_crash_loop@{model}", "error")]
+        assert home.run("issues", "--url", box.url, check=False).returncode == 3
+        assert f"{model} is whole." in run("issues", "--fix", f"engine_crash_loop@{model}/verify_model", check=False)
+        assert "installed" in run("models", "unload", model)
+        assert "ready, 2 x 512 on the processor, the default" in run("models", "load", model)
+        wrong = home.run("models", "load", "none", "--url", box.url, check=False)
+        assert (wrong.returncode, "none" in wrong.stderr) == (1, True)
+    finally:
+        assert box.stop() == 0
+    gone = home.run("issues", "--url", box.url, check=False)
+    assert gone.returncode == 1
+    assert "does not answer" in gone.stderr

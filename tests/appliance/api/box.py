@@ -12,12 +12,14 @@ from starlette.types import ASGIApp
 
 from appliance.api.app import ApiServices, create_app
 from appliance.engine.base import Engine, EngineInfo, EngineStatus
-from appliance.errors import ModelNotReady
+from appliance.errors import IssueNotFound, ModelNotReady
 from appliance.hardware import HardwareReader
 from appliance.metrics.devices import DeviceCollector
+from appliance.metrics.issues import IssueCollector
 from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.metrics.thinking import ThinkingCollector
+from appliance.schemas.issues import FixupResult, IssueList
 from appliance.schemas.models import ModelEntries, ModelEntry
 from appliance.schemas.offload import Offload
 from appliance.security.accounts import Accounts
@@ -114,6 +116,26 @@ class Verdicts:
 
 
 @dataclass
+class Issues:
+    """Has the issues that a test wants, and notes the fix-ups that are asked for."""
+
+    told: IssueList = field(default_factory=IssueList)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+
+    def issues(self) -> IssueList:
+        return self.told
+
+    async def look(self, *, settled: bool = False) -> IssueList:
+        return self.told
+
+    async def fix(self, issue_id: str, name: str) -> FixupResult:
+        self.asked.append((issue_id, name))
+        if not any(issue.id == issue_id for issue in self.told.issues):
+            raise IssueNotFound(issue=issue_id)
+        return FixupResult(message="Done.")
+
+
+@dataclass
 class Box:
     """The parts of a running box that tests look at or steer."""
 
@@ -130,6 +152,7 @@ class Box:
     monitor: ScriptedMonitor
     machine: Machine
     verdicts: Verdicts
+    issues: Issues
 
     def use(self, engine: FakeEngine) -> FakeEngine:
         """Put another engine in."""
@@ -143,7 +166,10 @@ class Box:
 
 
 def make_box(folder: Path) -> Box:
-    """A box with one key named ``tester``, which may everything, and a chat page of two files. Blocks."""
+    """A box with one key named ``tester``, which may everything, and a chat page of two files. Blocks.
+
+    Over 60 lines because it is one list of what a box is made of.
+    """
     web = folder / "web"
     (web / "js").mkdir(parents=True)
     (web / "index.html").write_text("<!doctype html><title>R1 Box</title>", encoding="utf-8")
@@ -173,7 +199,7 @@ def make_box(folder: Path) -> Box:
     made, machine = rig(monitor), Machine()
     hardware = HardwareReader(machine.detect)
     telemetry = TelemetryService(made.sampler, hardware.devices)
-    verdicts = Verdicts()
+    verdicts, issues = Verdicts(), Issues()
     chat = ChatService(models, manager, admissions)
     app = create_app(
         ApiServices(
@@ -185,10 +211,12 @@ def make_box(folder: Path) -> Box:
                 DeviceCollector(telemetry.now),
                 ThinkingCollector(chat.thoughts),
                 OffloadCollector(verdicts.verdicts),
+                IssueCollector(issues.issues),
             ),
             telemetry=telemetry,
             hardware=hardware,
             offload=verdicts,
+            issues=issues,
             version="1.2.3",
             max_request_bytes=MAX_REQUEST_BYTES,
             web_folder=web,
@@ -196,5 +224,6 @@ def make_box(folder: Path) -> Box:
     )
     secret = keys.create("tester", Grant(scopes=EVERYTHING)).secret
     return Box(
-        app, models, engine, manager, admission, accounts, keys, secret, database, made, monitor, machine, verdicts
-    )
+        app, models, engine, manager, admission, accounts, keys, secret, database, made, monitor, machine, verdicts,
+        issues,
+    )  # fmt: skip
