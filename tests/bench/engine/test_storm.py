@@ -47,8 +47,8 @@ async def test_memory_of_64_sequences(model: Path) -> None:
         async def one(number: int) -> None:
             request = GenerationRequest(
                 request_id=f"r{number}",
-                prompt_tokens=tuple(40 + (number * n) % 400 for n in range(100)),
-                max_tokens=100,
+                prompt_tokens=tuple(40 + (number * n) % 400 for n in range(60)),
+                max_tokens=30,
                 sampling=SamplingParams(),
             )
             async for _ in engine.generate(request):
