@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
 
@@ -68,9 +69,9 @@ class Step(msgspec.Struct, tag="step", tag_field="kind", frozen=True):
 
 
 class Problem(msgspec.Struct, tag="problem", tag_field="kind", frozen=True):
-    """Why the child could not go on."""
+    """Why the child could not go on. A line without a code says nothing and is none."""
 
-    code: str
+    code: Annotated[str, msgspec.Meta(min_length=1)]
     text: str = ""
 
 

@@ -42,7 +42,7 @@ END: dict[str, object] = {"kind": "end"}
 
 
 def words(problem: Problem) -> Words:
-    return Words(ComputeState.FAILED, problem.code, problem.text)
+    return Words(ComputeState.FAILED, problem.code, problem.text or problem.code)
 
 
 def test_environment_of_the_children(monkeypatch: pytest.MonkeyPatch) -> None:
