@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -69,6 +70,11 @@ def describe(error: BaseException) -> ErrorDescription:
         retry_after_s=getattr(typed, "retry_after_s", None),
         details=details,
     )
+
+
+def retry_after(wait_s: float) -> int:
+    """An estimated wait as the seconds of ``Retry-After``: nobody is to ask at once, or to stay away for an hour."""
+    return min(max(math.ceil(wait_s), 1), 600)
 
 
 class InvalidRequest(AppError):
@@ -145,12 +151,18 @@ class ModelNotReady(AppError):
 
 
 class QueueFull(AppError):
-    """Every seat is taken and the queue has its configured length."""
+    """Every seat is taken and the queue has its configured length. ``wait_s``: when the queue is likely to have a place
+    again."""
 
     code = "queue_full"
     http_status = 429
     template = "All {seats} seats are busy and {waiting} requests are waiting already."
     retry_after_s = 10
+
+    def __init__(self, *, seats: int, waiting: int, wait_s: float | None = None) -> None:
+        super().__init__(seats=seats, waiting=waiting)
+        if wait_s is not None:
+            self.retry_after_s = retry_after(wait_s)
 
 
 class RequestTooLarge(AppError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
@@ -26,6 +27,11 @@ def data_event(payload: bytes) -> bytes:
 def comment(text: str) -> bytes:
     """A line that clients skip. ``text`` has no line break."""
     return f": {text}\n\n".encode()
+
+
+def queued_comment(position: int, wait_s: float | None) -> bytes:
+    """``: queued position=3 wait_s=22``; without ``wait_s`` while nothing is known of it."""
+    return comment(f"queued position={position}" + ("" if wait_s is None else f" wait_s={math.ceil(wait_s)}"))
 
 
 class EventStreamResponse(Response):

@@ -120,6 +120,7 @@ class ChatCompletionRequest(ThinkingFields):
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
     trim: Literal["turns"] | None = None
+    deadline_s: float | None = Field(default=None, ge=0, le=86_400)
     reasoning_format: Literal["reasoning_content", "reasoning", "both", "inline", "hidden"] | None = None
 
     # Accepted without effect: see IGNORED.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
@@ -136,6 +137,7 @@ class ChatService:
             tools=prompt.tools,
             changes=changes + thinking.changes + prompt.changes,
             trimmed=prompt.trimmed,
+            deadline_s=request.deadline_s,
         )
         stream = self._enter(model, plan, info, lambda finished: self.thoughts.add(model, finished))
         self._streams[request.request_id] = stream
@@ -246,6 +248,8 @@ def _check(request: ChatRequest) -> None:
     last = request.messages[-1]
     if request.continues and (last.role != "assistant" or last.tool_calls):
         raise InvalidRequest("Only the last message of the assistant, without tool calls, can go on.", param="messages")
+    if request.deadline_s is not None and not 0 <= request.deadline_s < math.inf:
+        raise InvalidRequest("A deadline is a number of seconds from 0 on.", param="deadline_s")
     reserved_tokens(request.max_tokens)
 
 

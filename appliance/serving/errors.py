@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.errors import AppError
+from appliance.errors import AppError, retry_after
 
 
 class ChatTemplateMissing(AppError):
@@ -42,3 +42,18 @@ class EngineCannot(AppError):
 
     def __init__(self, *, what: str, engine: str, param: str) -> None:
         super().__init__(what=what, engine=engine, param=param)
+
+
+class NoSeatInTime(AppError):
+    """The request's own deadline passed while it waited. Nothing was computed for it."""
+
+    code = "no_seat_in_time"
+    http_status = 503
+    template = "No seat became free within the {deadline_s:g} seconds that the request would wait."
+    hint_template = "Send it again with a later deadline, or when fewer people are asking."
+    retry_after_s = 10
+
+    def __init__(self, *, deadline_s: float, wait_s: float | None) -> None:
+        super().__init__(deadline_s=deadline_s)
+        if wait_s is not None:
+            self.retry_after_s = retry_after(wait_s)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -21,11 +23,14 @@ from appliance.engine.request import (
 from appliance.errors import AppError, EngineLost, GenerationFailed
 from appliance.serving.admission import Ticket
 from appliance.serving.answer import AnswerReader
+from appliance.serving.errors import NoSeatInTime
 from appliance.serving.tools.plan import NO_TOOLS, ToolPlan
 from appliance.serving.types import ChatEvent, ChatFinished, Queued, RequestState, Trimmed, Usage
 
 _log = structlog.get_logger(__name__)
 
+WAIT_TOLD_EVERY_S = 5.0
+"""How often whoever waits hears how long it will still take, also while nobody before them moves."""
 ABORT_GRACE_S = 5.0
 """How long the engine may take to confirm the end of a sequence that met a stop string."""
 
@@ -33,7 +38,7 @@ ABORT_GRACE_S = 5.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatPlan:
     """Everything ``ChatService.open`` has decided about an answer. ``opens_reasoning`` as in ``RenderedPrompt``,
-    ``changes`` as in ``serving.profile``."""
+    ``changes`` as in ``serving.profile``, ``deadline_s`` as in ``ChatRequest``."""
 
     generation: GenerationRequest
     splits_reasoning: bool
@@ -43,6 +48,7 @@ class ChatPlan:
     changes: tuple[str, ...] = ()
     trimmed: Trimmed | None = None
     model_id: str = ""
+    deadline_s: float | None = None
 
 
 class ChatStream:
@@ -81,6 +87,7 @@ class ChatStream:
         self._engine: Engine | None = None
         self._tokens: AsyncIterator[GenerationEvent] | None = None
         self._generated_tokens = 0
+        self._opened_s = time.monotonic()
         self._reading = False
         self._teardown: asyncio.Task[None] | None = None
         self._events = self._run()
@@ -196,10 +203,16 @@ class ChatStream:
     async def _run(self) -> AsyncGenerator[ChatEvent, None]:
         """1. wait for the seat, 2. generate, 3. end: give the seat back, then say so."""
         position = self._ticket.position
-        while position > 0:
-            yield Queued(position)
-            position = await self._ticket.moved_from(position)
         finished = Finished(reason=FinishReason.ABORTED)
+        while position > 0:
+            yield Queued(position, self._ticket.wait_s)
+            position = await self._moved_from(position)
+            if position > 0 and self._patience_s() <= 0:
+                assert self._plan.deadline_s is not None
+                error = NoSeatInTime(deadline_s=self._plan.deadline_s, wait_s=self._ticket.wait_s)
+                finished = _failed(error)
+                self._ticket.release()
+                break
         if not self._ticket.released:
             try:
                 engine = self._engine = self._find_engine()
@@ -233,6 +246,20 @@ class ChatStream:
         ending = self._ending(finished, reasoning_open)
         self._ended(ending)
         yield ending
+
+    def _patience_s(self) -> float:
+        """How much longer the request would wait for its seat."""
+        if self._plan.deadline_s is None:
+            return math.inf
+        return self._opened_s + self._plan.deadline_s - time.monotonic()
+
+    async def _moved_from(self, position: int) -> int:
+        """The place in the queue when it has changed, or when it is time to tell of the wait or to give it up."""
+        try:
+            async with asyncio.timeout(max(min(WAIT_TOLD_EVERY_S, self._patience_s()), 0)):
+                return await self._ticket.moved_from(position)
+        except TimeoutError:
+            return self._ticket.position
 
     async def _end_early(self, engine: Engine, tokens: AsyncIterator[GenerationEvent]) -> Finished:
         """Abort when nothing more is wanted and read to the engine's end, so that the seat is free when we say so."""

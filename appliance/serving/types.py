@@ -175,8 +175,8 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Queued:
-    """The request waits for a seat; ``position`` 1 is next. Sent first and again whenever the position changes.
-    ``wait_s`` is how long it will take as things are, None while nothing is known."""
+    """The request waits for a seat; ``position`` 1 is next. Sent first, whenever the position changes, and every few
+    seconds. ``wait_s`` is how long it will take as things are (``serving.waiting``), None while nothing is known."""
 
     position: int
     wait_s: float | None = None

@@ -28,7 +28,7 @@ from appliance.api.openai.translate import (
 )
 from appliance.api.openai.validation import parse_body
 from appliance.api.openapi import json_body
-from appliance.api.sse import EventStreamResponse, comment, data_event
+from appliance.api.sse import EventStreamResponse, data_event, queued_comment
 from appliance.errors import AppError, describe
 from appliance.schemas.openai_request import IGNORED, ChatCompletionRequest
 from appliance.schemas.openai_response import ChatCompletion, Choice, ResponseMessage
@@ -199,7 +199,7 @@ async def _events(
     try:
         async for index, event in choices:
             if isinstance(event, Queued):
-                yield comment(f"queued position={event.position}")
+                yield queued_comment(event.position, event.wait_s)
                 continue
             for chunk in writers[index].write(event):
                 yield chunk

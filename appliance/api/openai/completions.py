@@ -28,7 +28,7 @@ from appliance.api.openai.translate import (
 )
 from appliance.api.openai.validation import parse_body
 from appliance.api.openapi import json_body
-from appliance.api.sse import EventStreamResponse, comment, data_event
+from appliance.api.sse import EventStreamResponse, data_event, queued_comment
 from appliance.engine.request import TokenLogprob
 from appliance.errors import AppError, InvalidRequest, describe
 from appliance.schemas.openai_completion import (
@@ -199,7 +199,7 @@ async def _events(choices: ChoiceStream, texts: _Texts, *, include_usage: bool) 
     try:
         async for index, event in choices:
             if isinstance(event, Queued):
-                yield comment(f"queued position={event.position}")
+                yield queued_comment(event.position, event.wait_s)
                 continue
             if index not in begun and (echoed := texts.beginning(index)):
                 yield chunk(CompletionChoice(index=index, text=echoed))

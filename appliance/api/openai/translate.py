@@ -68,6 +68,7 @@ def to_chat_request(body: ChatCompletionRequest, request_id: str, owner: str | N
         sampling=to_sampling(body),
         stop=to_stop(body.stop),
         trim_turns=body.trim == "turns",
+        deadline_s=body.deadline_s,
         tools=tools,
         tool_choice=tool_choice,
         parallel_tool_calls=body.parallel_tool_calls is not False,

@@ -20,9 +20,11 @@ from appliance.errors import (
     AppError,
     EngineLost,
     GenerationFailed,
+    InvalidRequest,
     ModelNotReady,
     QueueFull,
 )
+from appliance.serving.errors import NoSeatInTime
 from appliance.serving.types import (
     ChatFinished,
     Queued,
@@ -87,6 +89,39 @@ async def test_an_engine_restarted_while_waiting_is_used() -> None:
     assert thought(events) == "fresh"
     assert [request.request_id for request in fresh.requests] == ["r3"]
     await streams[1].aclose()
+
+
+async def test_a_request_with_a_deadline_gives_its_place_up() -> None:
+    box = Box(hold_after=1)
+    running = [await box.open() for _ in range(2)]
+    hurried, patient = await box.open(deadline_s=0.01), await box.open(deadline_s=3600)
+    events = [event async for event in hurried]
+    assert events[0] == Queued(1)
+    error = ending(events).error
+    assert isinstance(error, NoSeatInTime)
+    assert error.message == "No seat became free within the 0.01 seconds that the request would wait."
+    assert await anext(patient) == Queued(1)
+    await running[0].aclose()
+    await box.engine.resume()
+    assert content([event async for event in patient]) == "Paris."
+    await running[1].aclose()
+    assert box.running == 0
+
+
+async def test_a_deadline_does_not_matter_once_there_is_a_seat() -> None:
+    box = Box()
+    assert content(await box.answer(deadline_s=0)) == "Paris."
+    with pytest.raises(InvalidRequest):
+        await box.open(deadline_s=-1)
+
+
+async def test_whoever_waits_hears_of_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("appliance.serving.stream.WAIT_TOLD_EVERY_S", 0.001)
+    box = Box()
+    streams = [await box.open() for _ in range(3)]
+    assert [await anext(streams[2]) for _ in range(3)] == [Queued(1)] * 3
+    for stream in streams:
+        await stream.aclose()
 
 
 @pytest.mark.parametrize("other_model", [False, True])

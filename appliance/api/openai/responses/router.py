@@ -22,7 +22,7 @@ from appliance.api.openai.responses.store import ResponseStore, StoredResponse
 from appliance.api.openai.translate import REASONING_HEADER, declared, owner_of, reasoning_format, to_headers
 from appliance.api.openai.validation import parse_body
 from appliance.api.openapi import json_body
-from appliance.api.sse import EventStreamResponse, comment
+from appliance.api.sse import EventStreamResponse, queued_comment
 from appliance.engine.request import FinishReason
 from appliance.errors import AppError, GenerationFailed, InvalidRequest, describe
 from appliance.schemas.openai_responses import ResponseRequest
@@ -140,7 +140,7 @@ async def _events(stream: ChatStream, store: ResponseStore, work: _Work) -> Asyn
             yield encoded({"type": kind, "response": made.fields})
         async for event in stream:
             if isinstance(event, Queued):
-                yield comment(f"queued position={event.position}")
+                yield queued_comment(event.position, event.wait_s)
             for shaped in shaper.shape(event):
                 for told in writer.add(shaped):
                     yield encoded(told)
