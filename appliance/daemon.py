@@ -25,6 +25,8 @@ import uvloop
 from sqlalchemy import Engine as Database
 
 from appliance.api.app import ApiServices, create_app
+from appliance.api.metering import Metering
+from appliance.bookkeeping import Bookkeeping
 from appliance.box_facts import FactsReader
 from appliance.certificates import ServerCertificate
 from appliance.engine.base import EngineInfo, EngineStatus
@@ -188,6 +190,7 @@ class Daemon:
         self._host.on_change(self._facts.note)
         fixups = all_fixups(models=self._host, verifier=self._facts, hardware=self._hardware, offload=self._offload)
         self._issues = IssueBoard(self._facts, CHECKS, fixups)
+        self._books = Bookkeeping(foundation.database, foundation.accounts.audit, self._settings)
         self._chat = ChatService(
             self._host.served,
             self._host,
@@ -198,6 +201,7 @@ class Daemon:
                 most_tokens=self._settings.thinking_max_tokens,
                 breaks_loops=self._settings.loop_breaker,
             ),
+            gate=Metering(self._books.limits, self._books.writer),
         )
 
     def run(self) -> None:
@@ -215,6 +219,7 @@ class Daemon:
                 chat=self._chat,
                 models=self._host,
                 accounts=self._foundation.accounts,
+                usage=self._books.report,
                 metrics=Metrics(
                     ServingCollector(self._host, self._admissions),
                     DeviceCollector(self._telemetry.now),
@@ -256,6 +261,7 @@ class Daemon:
                 # of our own that would kill the process before the engine is stopped, and so would a signal that
                 # comes before uvicorn listens to it.
                 asyncio.get_running_loop().add_signal_handler(number, stop)
+        await self._books.start()
         host, port = listener.getsockname()[:2]
         http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         companions = [asyncio.create_task(work, name=name) for name, work in self._companions(host, port).items()]
@@ -285,6 +291,7 @@ class Daemon:
             await self._issues.aclose()
             await self._offload.aclose()
             await self._chat.aclose()
+            await self._books.aclose()
             await self._host.aclose()
             await self._end_watching()
             await asyncio.to_thread(self._foundation.database.dispose)

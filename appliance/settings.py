@@ -208,6 +208,20 @@ class Settings(BaseSettings):
         le=31_536_000,
         description="Seconds after the login when a person is logged out in any case.",
     )
+    audit_keep_days: int | None = Field(
+        default=None, ge=1, description="Days that rows of the audit log are kept. Without it: for ever."
+    )
+    audit_keep_rows: int | None = Field(
+        default=1_000_000,
+        ge=1_000,
+        description="Most rows of the audit log; older ones go, and the rest stays verifiable.",
+    )
+    request_log_days: int = Field(
+        default=30, ge=1, le=36_500, description="Days that rows of the request log are kept. Usage is kept for ever."
+    )
+    request_log_rows: int = Field(
+        default=1_000_000, ge=1_000, description="Most rows of the request log; the oldest go first."
+    )
     sampling_policy: Literal["clamp", "free"] = Field(
         default="clamp",
         description="What becomes of a temperature that R1 is not recommended with (below 0.5, over 0.7): clamp moves "

@@ -21,6 +21,7 @@ import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import iter_route_contexts
 
+from appliance.api.metering import CALL, Call
 from appliance.errors import Unauthorized
 from appliance.security.errors import CsrfRejected, Forbidden, NotLoggedIn, PasswordChangeNeeded
 from appliance.security.identity import Caller, CallerKind, local_caller
@@ -111,6 +112,7 @@ class Guard:
         caller: Caller = await self.find_caller(request)
         request.state.caller = caller
         request.state.caller_name = caller.name
+        CALL.set(Call(caller, request.url.path, request.state.headers))
         structlog.contextvars.bind_contextvars(**{caller.kind.value: caller.name})
         if caller.kind is CallerKind.SESSION:
             _check_csrf(request)
@@ -125,6 +127,11 @@ def caller_of(request: Request) -> Caller:
     """Who sends the request, in a route that is not public."""
     caller: Caller = request.state.caller
     return caller
+
+
+def default_reasoning(request: Request) -> str | None:
+    """Where the caller's key wants the thought when a request does not say."""
+    return caller_of(request).policy.reasoning_format
 
 
 def address_of(request: Request) -> str | None:

@@ -13,11 +13,13 @@ from starlette.types import ASGIApp
 from appliance.api.access import Access, Entry, check_rules
 from appliance.api.account import SlowLane, account_router
 from appliance.api.admin.accounts import keys_router, sessions_router, users_router
+from appliance.api.admin.audit import audit_router
 from appliance.api.admin.hardware import HardwareSource, hardware_router
 from appliance.api.admin.issues import IssueSource, issues_router
 from appliance.api.admin.models import ModelAdmin, model_admin_router
 from appliance.api.admin.offload import OffloadSource, offload_router
 from appliance.api.admin.telemetry import TelemetrySource, telemetry_router
+from appliance.api.admin.usage import usage_router
 from appliance.api.context import BodyLimit, RequestContext
 from appliance.api.errors import install_error_handlers
 from appliance.api.health import StatusSource, health_router
@@ -35,6 +37,7 @@ from appliance.api.sse import DEFAULT_KEEP_ALIVE_S
 from appliance.security.accounts import Accounts
 from appliance.security.roles import Permission
 from appliance.serving.chat import ChatService
+from appliance.usage.report import UsageReport
 
 
 class ModelSource(StatusSource, ModelDirectory, ModelAdmin, Protocol):
@@ -54,6 +57,7 @@ class ApiServices:
     chat: ChatService
     models: ModelSource
     accounts: Accounts
+    usage: UsageReport
     metrics: MetricsSource
     telemetry: TelemetrySource
     hardware: HardwareSource
@@ -127,9 +131,14 @@ def _admin(access: Access, services: ApiServices, app: FastAPI) -> APIRouter:
     operating.include_router(offload_router(services.offload))
     operating.include_router(model_admin_router(services.models))
     operating.include_router(issues_router(services.issues))
-    accounts = services.accounts
+    accounts, seeing = services.accounts, access.router(Permission.ACCOUNTS_READ)
+    seeing.include_router(usage_router(services.usage))
+    auditing = access.router(Permission.AUDIT_READ)
+    auditing.include_router(audit_router(accounts.audit))
     for router in (
         known,
+        seeing,
+        auditing,
         scrape,
         reading,
         operating,

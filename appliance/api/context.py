@@ -43,6 +43,7 @@ class RequestContext:
         request_id = f"req_{secrets.token_hex(12)}"
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        state["headers"] = {}
         headers = [*_COMMON_HEADERS, (b"x-request-id", request_id.encode())]
         status: int | None = None
 
@@ -50,7 +51,9 @@ class RequestContext:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message.get("headers", ()), *headers]
+                # What routes and the gate want to tell beside their answer, refusals included.
+                told = [(name.encode(), text.encode("latin-1")) for name, text in state["headers"].items()]
+                message["headers"] = [*message.get("headers", ()), *headers, *told]
             await send(message)
 
         structlog.contextvars.clear_contextvars()

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli import (
+    audit,
     bundle,
     cache,
     chat,
@@ -23,6 +24,7 @@ from appliance.cli import (
     plan,
     serve,
     tls,
+    usage,
     users,
 )
 
@@ -49,6 +51,8 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(users.app, name="users")
 app.add_typer(tls.app, name="tls")
 app.add_typer(cache.app, name="cache")
+app.command("usage")(usage.usage_command)
+app.add_typer(audit.app, name="audit")
 
 
 def _print_version(value: bool) -> None:

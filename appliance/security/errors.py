@@ -203,3 +203,40 @@ class CertificateUnusable(AppError):
     hint_template = (
         'r1box tls show says what there is, r1box tls new-authority starts over, tls = "off" serves without.'
     )
+
+
+class ModelNotAllowed(AppError):
+    """The key may not ask for this model."""
+
+    code = "model_not_allowed"
+    http_status = 403
+    template = "The key '{key}' may not use the model '{model}'. It may use: {allowed}."
+
+
+class RateLimited(AppError):
+    """A limit per minute is reached."""
+
+    code = "rate_limit_exceeded"
+    http_status = 429
+    template = "This key may use {limit:,} {what} per minute, and has. Try again in {wait_s} seconds."
+    hint_template = "Send less at a time, or ask an administrator for a higher limit."
+
+    def __init__(self, *, what: str, limit: int, wait_s: int) -> None:
+        super().__init__(what=what, limit=limit, wait_s=wait_s)
+        self.retry_after_s = max(wait_s, 1)
+
+
+class QuotaExceeded(AppError):
+    """The day's tokens are used up, or set aside for requests that run now."""
+
+    code = "quota_exceeded"
+    http_status = 429
+    template = (
+        "This key may use {limit:,} tokens per day: {used:,} are used, {reserved:,} set aside for running requests, "
+        "and this request needs {wanted:,}. The day ends in {reset_s:,} seconds, at 00:00 UTC."
+    )
+    hint_template = "Set a smaller max_tokens, wait, or ask an administrator for a higher quota."
+
+    def __init__(self, *, limit: int, used: int, reserved: int, wanted: int, wait_s: int, reset_s: int) -> None:
+        super().__init__(limit=limit, used=used, reserved=reserved, wanted=wanted, wait_s=wait_s, reset_s=reset_s)
+        self.retry_after_s = max(wait_s, 1)

@@ -14,6 +14,7 @@ from appliance.engine.request import GenerationRequest, ThinkingControl
 from appliance.engine.structure_check import StructureChecker
 from appliance.errors import InvalidRequest, ModelNotFound
 from appliance.serving.admission_book import AdmissionBook
+from appliance.serving.charge import Charge, Gate, OpenGate, admitted, charged
 from appliance.serving.choices import MAX_CHOICES, ChoiceStream, open_all
 from appliance.serving.completion import CompletionRequest, check_completion, completion_plan
 from appliance.serving.context import reserved_tokens
@@ -75,11 +76,13 @@ class ChatService:
         *,
         sampling_policy: SamplingPolicy = SamplingPolicy.CLAMP,
         thinking: ThinkingDefaults | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._models = models
         self._manager = manager
         self._admissions = admissions
         self._sampling_policy = sampling_policy
+        self._gate = gate or OpenGate()
         self._prompts = PromptMaker()
         self._structures = StructureChecker()
         self._thinking = thinking or ThinkingDefaults()
@@ -91,6 +94,7 @@ class ChatService:
     async def open(self, request: ChatRequest) -> ChatStream:
         """Check everything that can be refused, then take a seat or a place in the queue.
 
+        Whoever pays is asked first by ``gate``, which knows them, and hears how it went.
         1. the request's values, 2. the model and its engine, which may have to be loaded first, 3. the form of the
         answer, 4. the prompt by profile and template, 5. its tokens against the seat, without the oldest turns if the
         client allows that, 6. admission. The stream, which must be closed, only waits for its turn and generates.
@@ -98,6 +102,14 @@ class ChatService:
         Raises InvalidRequest, ModelNotFound, ModelNotReady, ChatTemplateMissing, ChatTemplateUnusable,
         ContextLengthExceeded, EngineLost, GenerationFailed, QueueFull.
         """
+        charge = self._gate.begin(request.request_id, request.model)
+        try:
+            return await self._open(charged(request, charge), charge)
+        except BaseException as error:
+            charge.refuse(error)
+            raise
+
+    async def _open(self, request: ChatRequest, charge: Charge) -> ChatStream:
         _check(request)
         await self._manager.bring_up(request.model)
         model = self._model(request.model)
@@ -139,7 +151,8 @@ class ChatService:
             trimmed=prompt.trimmed,
             deadline_s=request.deadline_s,
         )
-        stream = self._enter(model, plan, info, lambda finished: self.thoughts.add(model, finished))
+        asked = request.max_tokens is not None
+        stream = self._enter(model, plan, info, charge, asked, lambda finished: self.thoughts.add(model, finished))
         self._streams[request.request_id] = stream
         return stream
 
@@ -195,6 +208,14 @@ class ChatService:
             await asyncio.gather(*self._background)
 
     async def _open_completion(self, request: CompletionRequest) -> ChatStream:
+        charge = self._gate.begin(request.request_id, request.model)
+        try:
+            return await self._open_charged_completion(charged(request, charge), charge)
+        except BaseException as error:
+            charge.refuse(error)
+            raise
+
+    async def _open_charged_completion(self, request: CompletionRequest, charge: Charge) -> ChatStream:
         check_completion(request)
         await self._manager.bring_up(request.model)
         model = self._model(request.model)
@@ -203,18 +224,24 @@ class ChatService:
         if request.structure is not None:
             await check_structure(self._structures, request.structure)
         policy = request.sampling_policy or self._sampling_policy
-        return self._enter(model, await completion_plan(request, model, engine, info, policy), info)
+        plan = await completion_plan(request, model, engine, info, policy)
+        return self._enter(model, plan, info, charge, request.max_tokens is not None)
 
     def _enter(
         self,
         model: ServedModel,
         plan: ChatPlan,
         info: EngineInfo,
+        charge: Charge,
+        is_asked: bool,
         ended: Callable[[ChatFinished], None] = lambda _finished: None,
     ) -> ChatStream:
+        """The last step of every protocol: tokens are set aside, then comes the queue. ``is_asked``: the client named
+        the answer's length."""
         admission = self._admissions.of(model.id)
         admission.resize(info.seats)
-        return ChatStream(plan, admission.enter(), lambda: self._ready(model)[0], self._background, ended)
+        plan = admitted(plan, charge, is_asked=is_asked)
+        return ChatStream(plan, admission.enter(), lambda: self._ready(model)[0], self._background, ended, charge)
 
     def _model(self, model_id: str) -> ServedModel:
         model = self._models.get(model_id)

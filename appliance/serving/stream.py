@@ -23,6 +23,7 @@ from appliance.engine.request import (
 from appliance.errors import AppError, EngineLost, GenerationFailed
 from appliance.serving.admission import Ticket
 from appliance.serving.answer import AnswerReader
+from appliance.serving.charge import Bill, Charge
 from appliance.serving.errors import NoSeatInTime
 from appliance.serving.tools.plan import NO_TOOLS, ToolPlan
 from appliance.serving.types import ChatEvent, ChatFinished, Queued, RequestState, Trimmed, Usage
@@ -61,7 +62,8 @@ class ChatStream:
 
     ``find_engine`` is asked when the seat is there: after a wait it may be another one than at ``open``. It raises
     ModelNotReady. ``background`` keeps the task that cleans up after a reader that was cancelled: cancellation must not
-    keep the engine from hearing of it. ``ended`` gets the ending before the reader does.
+    keep the engine from hearing of it. ``ended`` gets the ending before the reader does; ``charge`` hears how it went,
+    once, before the seat is free.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class ChatStream:
         find_engine: Callable[[], Engine],
         background: set[asyncio.Task[None]],
         ended: Callable[[ChatFinished], None] = lambda _finished: None,
+        charge: Charge | None = None,
     ) -> None:
         self._plan = plan
         self._ticket = ticket
@@ -78,6 +81,7 @@ class ChatStream:
         self._background = background
         self._ended = ended
         self._wants_answer = False
+        self._bill = Bill(charge, plan.changes)
         self._answer = AnswerReader(
             splits_reasoning=plan.splits_reasoning,
             opens_reasoning=plan.opens_reasoning,
@@ -190,7 +194,19 @@ class ChatStream:
         except Exception:  # noqa: BLE001 - top of the clean-up task
             _log.exception("engine_abort_failed", request_id=self.request_id)
         finally:
+            self._bill.pay(self._usage_so_far(), None)
             self._let_go()
+
+    def _usage_so_far(self) -> Usage:
+        """What a request costs that is ended before it has said how it ended: without a seat, nothing."""
+        if self._tokens is None:
+            return Usage(trimmed=self._plan.trimmed)
+        return Usage(
+            prompt_tokens=self.prompt_tokens,
+            completion_tokens=self._generated_tokens,
+            reasoning_tokens=self._answer.reasoning_tokens,
+            trimmed=self._plan.trimmed,
+        )
 
     async def _close_tokens(self) -> None:
         if isinstance(self._tokens, AsyncGenerator):
@@ -215,6 +231,7 @@ class ChatStream:
                 break
         if not self._ticket.released:
             try:
+                self._bill.seated()
                 engine = self._engine = self._find_engine()
                 tokens = self._tokens = engine.generate(self._plan.generation)
                 async for event in tokens:
@@ -225,6 +242,7 @@ class ChatStream:
                         # Asked for while nothing had come: the engine may not have known the request then.
                         await engine.answer_now(self.request_id)
                     self._generated_tokens += event.count
+                    self._bill.came()
                     for part in self._answer.feed(event):
                         yield part
                     if self._answer.over:
@@ -242,8 +260,9 @@ class ChatStream:
         reasoning_open = self._answer.in_reasoning
         for part in self._answer.finish():
             yield part
-        self._let_go()
         ending = self._ending(finished, reasoning_open)
+        self._bill.pay(ending.usage, ending)
+        self._let_go()
         self._ended(ending)
         yield ending
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Column, DateTime, Dialect, ForeignKey, Index, Integer, String, Text, text
+from sqlalchemy import Boolean, Column, DateTime, Dialect, Float, ForeignKey, Index, Integer, String, Text, text
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -128,3 +128,51 @@ class AuditHead(SQLModel, table=True):
     id: int = Field(sa_column=Column(Integer(), primary_key=True, autoincrement=False))
     seq: int = Field(sa_column=Column(Integer(), nullable=False))
     hash: str = Field(sa_column=Column(String(64), nullable=False))
+
+
+class UsageDay(SQLModel, table=True):
+    """Sums of one day (UTC, ``2026-11-22``), payer and model. ``name`` is what the payer was called last."""
+
+    __tablename__ = "usage_day"
+
+    day: str = Field(sa_column=Column(String(10), primary_key=True))
+    subject: str = Field(sa_column=Column(String(32), primary_key=True))
+    model: str = Field(sa_column=Column(String(256), primary_key=True))
+    name: str = Field(sa_column=Column(String(64), nullable=False))
+    key_id: int | None = Field(default=None, sa_column=Column(Integer(), nullable=True))
+    user_id: int | None = Field(default=None, sa_column=Column(Integer(), nullable=True))
+    requests: int = Field(sa_column=Column(Integer(), nullable=False))
+    errors: int = Field(sa_column=Column(Integer(), nullable=False))
+    prompt_tokens: int = Field(sa_column=Column(Integer(), nullable=False))
+    cached_tokens: int = Field(sa_column=Column(Integer(), nullable=False))
+    thinking_tokens: int = Field(sa_column=Column(Integer(), nullable=False))
+    answer_tokens: int = Field(sa_column=Column(Integer(), nullable=False))
+    queued_s: float = Field(sa_column=Column(Float(), nullable=False))
+    duration_s: float = Field(sa_column=Column(Float(), nullable=False))
+
+
+class RequestLog(SQLModel, table=True):
+    """One request, without what was said (``appliance.usage.records.RequestRecord``)."""
+
+    __tablename__ = "request_log"
+    __table_args__ = (Index("ix_request_log_at", "at"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    request_id: str = Field(sa_column=Column(String(64), nullable=False))
+    at: datetime = Field(sa_column=Column(UtcDateTime(), nullable=False))
+    subject: str = Field(sa_column=Column(String(32), nullable=False))
+    name: str = Field(sa_column=Column(String(64), nullable=False))
+    key_id: int | None = Field(default=None, sa_column=Column(Integer(), nullable=True))
+    user_id: int | None = Field(default=None, sa_column=Column(Integer(), nullable=True))
+    model: str = Field(sa_column=Column(String(256), nullable=False))
+    path: str = Field(sa_column=Column(String(64), nullable=False))
+    finish: str = Field(sa_column=Column(String(16), nullable=False))
+    error_code: str | None = Field(default=None, sa_column=Column(String(64), nullable=True))
+    prompt_tokens: int = Field(sa_column=Column(Integer(), nullable=False))
+    cached_tokens: int = Field(sa_column=Column(Integer(), nullable=False))
+    thinking_tokens: int = Field(sa_column=Column(Integer(), nullable=False))
+    answer_tokens: int = Field(sa_column=Column(Integer(), nullable=False))
+    queued_s: float | None = Field(default=None, sa_column=Column(Float(), nullable=True))
+    first_token_s: float | None = Field(default=None, sa_column=Column(Float(), nullable=True))
+    duration_s: float = Field(sa_column=Column(Float(), nullable=False))
+    changed: str | None = Field(default=None, sa_column=Column(Text(), nullable=True))

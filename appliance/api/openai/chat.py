@@ -14,7 +14,6 @@ from appliance.api.errors import envelope
 from appliance.api.late import LateStream
 from appliance.api.openai.chunks import DONE, ChunkEncoder
 from appliance.api.openai.translate import (
-    REASONING_HEADER,
     declared,
     owner_of,
     reasoning_format,
@@ -74,7 +73,7 @@ def chat_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
     async def create_chat_completion(request: Request) -> Response:
         body = parse_body(ChatCompletionRequest, await request.body())
         asked = to_chat_request(body, request.state.request_id, owner_of(request))
-        shape = reasoning_format(body.reasoning_format, request.headers.get(REASONING_HEADER))
+        shape = reasoning_format(body.reasoning_format, request)
         ignored, count = to_ignored(body, IGNORED), body.n or 1
         if not body.stream:
             streams, completion = await unless_disconnected(request.receive, _complete(chat, asked, shape, count))

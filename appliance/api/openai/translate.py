@@ -9,7 +9,7 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from appliance.api.access import caller_of
+from appliance.api.access import caller_of, default_reasoning
 from appliance.api.errors import UnsupportedParameter
 from appliance.api.openai.forms import to_structure, to_tools
 from appliance.api.openai.thinking import to_thinking
@@ -110,9 +110,11 @@ def owner_of(request: Request) -> str:
     return caller_of(request).subject
 
 
-def reasoning_format(of_body: str | None, header: str | None) -> ReasoningFormat:
-    """Where the thought is to go: as the body says, else the header ``REASONING_HEADER``. Raises InvalidRequest."""
-    asked = of_body or (header or "").strip().lower() or ReasoningFormat.REASONING_CONTENT
+def reasoning_format(of_body: str | None, request: Request) -> ReasoningFormat:
+    """Where the thought is to go: as the body says, else the header ``REASONING_HEADER``, else the key. Raises
+    InvalidRequest."""
+    header = request.headers.get(REASONING_HEADER, "").strip().lower()
+    asked = of_body or header or default_reasoning(request) or ReasoningFormat.REASONING_CONTENT
     try:
         return ReasoningFormat(asked)
     except ValueError as error:

@@ -11,6 +11,7 @@ from sqlalchemy import Engine as DatabaseEngine
 from starlette.types import ASGIApp
 
 from appliance.api.app import ApiServices, create_app
+from appliance.api.metering import Metering
 from appliance.engine.base import Engine, EngineInfo, EngineStatus
 from appliance.errors import IssueNotFound, ModelNotReady
 from appliance.hardware import HardwareReader
@@ -24,6 +25,7 @@ from appliance.schemas.models import ModelEntries, ModelEntry
 from appliance.schemas.offload import Offload
 from appliance.security.accounts import Accounts
 from appliance.security.keys import Grant, KeyRepository
+from appliance.security.limits import Limits
 from appliance.security.passwords import Passwords
 from appliance.security.roles import EVERYTHING
 from appliance.serving.admission import Admission
@@ -33,6 +35,8 @@ from appliance.serving.profile import profile_for
 from appliance.serving.types import ServedModel
 from appliance.store.database import open_database
 from appliance.telemetry import TelemetryService
+from appliance.usage.report import UsageReport
+from appliance.usage.writer import UsageWriter
 from drivers.types import Device, HardwareSnapshot, Host
 from tests.drivers.telemetry_parts import Rig, ScriptedMonitor, card, lost, rig
 from tests.fakes.engine import FAKE_INFO, FakeEngine, FakeEngineSource
@@ -145,6 +149,8 @@ class Box:
     manager: Manager
     admission: Admission
     accounts: Accounts
+    limits: Limits
+    writer: UsageWriter
     keys: KeyRepository
     key: str
     database: DatabaseEngine
@@ -178,6 +184,7 @@ def make_box(folder: Path) -> Box:
     database = open_database(folder / "r1box.db")
     accounts = Accounts(database, folder, passwords=Passwords(QUICK_HASHER))
     keys = accounts.keys
+    limits, writer = Limits(), UsageWriter(database)
     engine = FakeEngine(ANSWER, cached_tokens=1)
     manager = Manager(engine, model_id=MODEL)
     control_tokens = frozenset(("<assistant>", "<user>", "<think>", "</think>"))
@@ -200,10 +207,11 @@ def make_box(folder: Path) -> Box:
     hardware = HardwareReader(machine.detect)
     telemetry = TelemetryService(made.sampler, hardware.devices)
     verdicts, issues = Verdicts(), Issues()
-    chat = ChatService(models, manager, admissions)
+    chat = ChatService(models, manager, admissions, gate=Metering(limits, writer))
     app = create_app(
         ApiServices(
             chat=chat,
+            usage=UsageReport(database),
             models=manager,
             accounts=accounts,
             metrics=Metrics(
@@ -223,7 +231,5 @@ def make_box(folder: Path) -> Box:
         )
     )
     secret = keys.create("tester", Grant(scopes=EVERYTHING)).secret
-    return Box(
-        app, models, engine, manager, admission, accounts, keys, secret, database, made, monitor, machine, verdicts,
-        issues,
-    )  # fmt: skip
+    parts = (engine, manager, admission, accounts, limits, writer, keys, secret, database, made, monitor, machine)
+    return Box(app, models, *parts, verdicts, issues)

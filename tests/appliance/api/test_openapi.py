@@ -20,10 +20,15 @@ async def test_document_is_whole(client: httpx.AsyncClient) -> None:
     document = response.json()
     assert document["info"] == {"title": "R1 Box", "version": "1.2.3"}
     assert set(document["paths"]) == {
+        "/api/admin/audit",
+        "/api/admin/audit/export",
+        "/api/admin/audit/verify",
         "/api/admin/keys",
         "/api/admin/keys/{key_id}",
         "/api/admin/sessions",
         "/api/admin/sessions/{session_id}",
+        "/api/admin/requests",
+        "/api/admin/usage",
         "/api/admin/users",
         "/api/admin/users/{user_id}",
         "/api/admin/users/{user_id}/password",

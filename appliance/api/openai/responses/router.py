@@ -19,7 +19,7 @@ from appliance.api.openai.responses.items import to_turn
 from appliance.api.openai.responses.output import OutputWriter
 from appliance.api.openai.responses.request import ignored, to_chat, wants_logprobs, wants_seals
 from appliance.api.openai.responses.store import ResponseStore, StoredResponse
-from appliance.api.openai.translate import REASONING_HEADER, declared, owner_of, reasoning_format, to_headers
+from appliance.api.openai.translate import declared, owner_of, reasoning_format, to_headers
 from appliance.api.openai.validation import parse_body
 from appliance.api.openapi import json_body
 from appliance.api.sse import EventStreamResponse, queued_comment
@@ -66,7 +66,7 @@ def responses_router(chat: ChatService, store: ResponseStore, *, keep_alive_s: f
             messages=messages,
             owner=owner,
             response_id=f"resp_{asked.request_id.removeprefix('req_')}",
-            shape=reasoning_format(None, request.headers.get(REASONING_HEADER)),
+            shape=reasoning_format(None, request),
         )
         if not body.stream:
             stream, made = await unless_disconnected(request.receive, _complete(chat, store, work))

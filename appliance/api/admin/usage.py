@@ -1,0 +1,46 @@
+"""``/api/admin/usage`` and ``/api/admin/requests``: what was used, by whom."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from appliance.api.replies import NO_STORE, json_reply
+from appliance.schemas.usage import RequestItem, RequestList, RequestQuery, UsageItem, UsageList, UsageQuery
+from appliance.usage.report import UsageFilter, UsageReport, to_csv
+
+
+def usage_router(report: UsageReport) -> APIRouter:
+    """The two routes."""
+    router = APIRouter(prefix="/api/admin", tags=["usage"])
+
+    @router.get("/usage", response_model=UsageList, operation_id="usage")
+    async def usage(query: Annotated[UsageQuery, Query()]) -> Response:
+        wanted = UsageFilter(
+            since=query.since, until=query.until, key_id=query.key_id, user_id=query.user_id, model=query.model
+        )
+        rows = await asyncio.to_thread(report.rows, wanted, query.by)
+        if query.format == "csv":
+            headers = {**NO_STORE, "Content-Disposition": 'attachment; filename="r1box-usage.csv"'}
+            return Response(to_csv(rows), media_type="text/csv; charset=utf-8", headers=headers)
+        items = tuple(UsageItem(**asdict(row), total_tokens=row.total_tokens) for row in rows)
+        return json_reply(UsageList(items=items))
+
+    @router.get("/requests", response_model=RequestList, operation_id="requests")
+    async def requests(query: Annotated[RequestQuery, Query()]) -> Response:
+        found = await asyncio.to_thread(
+            report.requests,
+            before_id=query.before,
+            limit=query.limit + 1,
+            key_id=query.key_id,
+            user_id=query.user_id,
+            errors_only=query.errors_only,
+        )
+        page = tuple(RequestItem(id=number, **asdict(record)) for number, record in found[: query.limit])
+        return json_reply(RequestList(items=page, next=page[-1].id if len(found) > query.limit else None))
+
+    return router

@@ -1,0 +1,140 @@
+"""Who pays for a request: the gate that every request passes before it costs anything, and the bill at its end."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, TypeVar
+
+from appliance.engine.request import GenerationRequest, Priority
+from appliance.serving.types import ChatFinished, SamplingPolicy, Usage
+
+Request = TypeVar("Request", bound=Any)
+"""A ``ChatRequest`` or a ``CompletionRequest``."""
+Plan = TypeVar("Plan", bound=Any)
+"""A ``ChatPlan``, which knows this module."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How a request went. ``finished`` is None when its client left before its end. ``queued_s`` is the wait for the
+    seat, ``first_token_s`` until something came (None: nothing did), both from the request's opening on."""
+
+    usage: Usage
+    finished: ChatFinished | None
+    duration_s: float
+    changes: tuple[str, ...] = ()
+    queued_s: float | None = None
+    first_token_s: float | None = None
+
+
+class Charge(Protocol):
+    """One request on somebody's account. Exactly one of ``settle`` and ``refuse`` ends it."""
+
+    @property
+    def owner(self) -> str | None: ...
+
+    @property
+    def priority(self) -> Priority | None: ...
+
+    @property
+    def sampling_policy(self) -> SamplingPolicy | None: ...
+
+    def admit(self, prompt_tokens: int, answer_tokens: int, *, is_asked: bool) -> int:
+        """Set the tokens aside; the longest answer that may come. Raises what the account's limits refuse with."""
+        ...
+
+    def settle(self, outcome: Outcome) -> None:
+        """The request has run and ended."""
+        ...
+
+    def refuse(self, error: BaseException) -> None:
+        """The request never ran."""
+        ...
+
+
+class Gate(Protocol):
+    """Opens a charge for whoever asks."""
+
+    def begin(self, request_id: str, model: str) -> Charge:
+        """Raises what the account's limits refuse with."""
+        ...
+
+
+class Bill:
+    """Measures one request and settles its charge, once. ``changes`` as in ``ChatPlan``."""
+
+    def __init__(self, charge: Charge | None, changes: tuple[str, ...]) -> None:
+        self._charge = charge
+        self._changes = changes
+        self._opened_s = time.monotonic()
+        self._queued_s: float | None = None
+        self._first_token_s: float | None = None
+
+    def seated(self) -> None:
+        """The wait is over."""
+        self._queued_s = time.monotonic() - self._opened_s
+
+    def came(self) -> None:
+        """Something came from the engine."""
+        if self._first_token_s is None:
+            self._first_token_s = time.monotonic() - self._opened_s
+
+    def pay(self, usage: Usage, finished: ChatFinished | None) -> None:
+        """It is over. Idempotent."""
+        charge, self._charge = self._charge, None
+        if charge is not None:
+            charge.settle(
+                Outcome(
+                    usage=usage,
+                    finished=finished,
+                    changes=self._changes,
+                    duration_s=time.monotonic() - self._opened_s,
+                    queued_s=self._queued_s,
+                    first_token_s=self._first_token_s,
+                )
+            )
+
+
+def charged(request: Request, charge: Charge) -> Request:
+    """The request as whoever pays may have it."""
+    return replace(
+        request,
+        owner=charge.owner or request.owner,
+        priority=charge.priority or request.priority,
+        sampling_policy=charge.sampling_policy or request.sampling_policy,
+    )
+
+
+def admitted(plan: Plan, charge: Charge, *, is_asked: bool) -> Plan:
+    """The plan with an answer as long as the account allows. Raises what its limits refuse with."""
+    generation: GenerationRequest = plan.generation
+    allowed = charge.admit(len(generation.prompt_tokens), generation.max_tokens, is_asked=is_asked)
+    if allowed >= generation.max_tokens:
+        return plan
+    bounded = replace(generation, max_tokens=allowed)
+    return replace(plan, generation=bounded, changes=(*plan.changes, f"max_tokens={generation.max_tokens}->{allowed}"))
+
+
+class _NoCharge:
+    owner = None
+    priority = None
+    sampling_policy = None
+
+    def admit(self, prompt_tokens: int, answer_tokens: int, *, is_asked: bool) -> int:
+        del prompt_tokens, is_asked
+        return answer_tokens
+
+    def settle(self, outcome: Outcome) -> None:
+        del outcome
+
+    def refuse(self, error: BaseException) -> None:
+        del error
+
+
+class OpenGate:
+    """Lets everything through and counts nothing: for what is not asked by anybody in particular."""
+
+    def begin(self, request_id: str, model: str) -> Charge:
+        del request_id, model
+        return _NoCharge()
