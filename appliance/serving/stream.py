@@ -25,6 +25,7 @@ from appliance.serving.admission import Ticket
 from appliance.serving.answer import AnswerReader
 from appliance.serving.charge import Bill, Charge
 from appliance.serving.errors import NoSeatInTime
+from appliance.serving.read_ahead import read_ahead
 from appliance.serving.tools.plan import NO_TOOLS, ToolPlan
 from appliance.serving.types import ChatEvent, ChatFinished, Queued, RequestState, Trimmed, Usage
 
@@ -233,7 +234,8 @@ class ChatStream:
             try:
                 self._bill.seated()
                 engine = self._engine = self._find_engine()
-                tokens = self._tokens = engine.generate(self._plan.generation)
+                events = engine.generate(self._plan.generation)
+                tokens = self._tokens = read_ahead(events, self._ticket.release)
                 async for event in tokens:
                     if isinstance(event, Finished):
                         finished = event

@@ -45,6 +45,8 @@ def worker_command(socket_number: int) -> list[str]:
 
 
 FEW_THREADS = 8
+OWN_END_S = 3.0
+"""How long a worker that has closed its connection may take to be gone."""
 
 STOP_MARGIN_S = 1.0
 """Of the time that a worker has to end so much is not for writing chats to disk."""
@@ -268,9 +270,12 @@ class LlamaCppEngine:
                 else:
                     self._take(message)
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+            # It is ending by itself: its own exit code says more than the signal that would be sent now.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._process.wait(), OWN_END_S)
         except (wire.FrameError, ValueError) as error:
             _log.error("the worker sent something that is no message", error=str(error))
+            failed = failed or wire.LoadFailed("worker_protocol", f"the worker cannot be understood: {error}")
         returncode = await self._process.stop(timeout_s=10)
         cause = describe_exit(returncode)
         if not self._ready.done():
