@@ -82,9 +82,8 @@ def test_every_combination_is_a_plan_or_a_rejection(name: str) -> None:
             assert rejected.needed_bytes > rejected.available_bytes
 
 
-@pytest.mark.parametrize("name", machines.ALL)
-def test_no_plan_exceeds_a_device_or_passes_the_gate(name: str) -> None:
-    snapshot = machines.ALL[name]
+def check_plans(snapshot: HardwareSnapshot) -> None:
+    """No plan takes more than a device has, is longer than its model was trained for, or is one the gate forbids."""
     by_key = {d.key: d for d in snapshot.devices}
     for found in plan(CATALOGUE, snapshot).plans:
         variant = CATALOGUE.variant(found.variant)
@@ -99,6 +98,42 @@ def test_no_plan_exceeds_a_device_or_passes_the_gate(name: str) -> None:
             chip = classify(by_key[key])
             verdict = judge(chip, EngineName.LLAMA_CPP, variant.architecture, found.quantization)
             assert verdict.computes is Computes.ON_CARD
+
+
+@pytest.mark.parametrize("name", machines.ALL)
+def test_no_plan_exceeds_a_device_or_passes_the_gate(name: str) -> None:
+    check_plans(machines.ALL[name])
+
+
+_NVIDIA = (
+    ("Tesla T4", "7.5"),
+    ("NVIDIA A10", "8.6"),
+    ("NVIDIA H20", "9.0"),
+    ("NVIDIA Tesla P4", "6.1"),
+    ("Card", None),
+)
+_ASCEND = ("910B3", "910B1", "310P3", "910A", "910_9392", "999X")
+
+
+@settings(max_examples=30)
+@given(
+    cards=st.lists(
+        st.one_of(
+            st.tuples(st.sampled_from(_NVIDIA), st.floats(0.5, 141)),
+            st.tuples(st.sampled_from(_ASCEND), st.floats(0.5, 64)),
+        ),
+        max_size=4,
+    ),
+    memory=st.floats(1, 600),
+)
+def test_no_machine_gets_a_plan_that_exceeds_a_device_or_passes_the_gate(
+    cards: list[tuple[str | tuple[str, str | None], float]], memory: float
+) -> None:
+    devices = [
+        ascend(kind, size, place) if isinstance(kind, str) else nvidia(kind[0], size, kind[1], place)
+        for place, (kind, size) in enumerate(cards)
+    ]
+    check_plans(machine(host(memory), *devices))
 
 
 def test_asked_for_seats_and_context_are_kept(catalogue: Catalogue) -> None:
