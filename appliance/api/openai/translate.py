@@ -37,6 +37,7 @@ from appliance.schemas.openai_response import (
     TrimmedBody,
     UsageBody,
 )
+from appliance.schemas.openai_tools import JsonSchemaFormat
 from appliance.serving.stream import ChatStream
 from appliance.serving.types import (
     ChatFinished,
@@ -102,7 +103,14 @@ def to_stop(stop: str | list[str] | None) -> tuple[str, ...]:
 
 def to_ignored(body: BaseModel, names: Iterable[str]) -> tuple[str, ...]:
     """Those of the accepted fields without effect that the client set."""
-    return tuple(name for name in names if getattr(body, name) is not None)
+    ignored = [name for name in names if getattr(body, name) is not None]
+    options = getattr(body, "stream_options", None)
+    if "stream_options" not in names and options is not None and options.include_obfuscation:
+        ignored.append("stream_options.include_obfuscation")
+    form = getattr(body, "response_format", None)
+    if isinstance(form, JsonSchemaFormat) and form.json_schema.description is not None:
+        ignored.append("response_format.json_schema.description")
+    return tuple(ignored)
 
 
 def owner_of(request: Request) -> str:

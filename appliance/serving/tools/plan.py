@@ -14,7 +14,8 @@ from appliance.serving.tools.support import ToolSupport
 from appliance.serving.types import ChatRequest, Tool, ToolMode
 
 MAX_TOOLS = 128
-MAX_FORCED_CALLS = 16
+MAX_FORCED_CALLS = 8
+_COMPOSED = frozenset(("$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties"))
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
@@ -96,6 +97,9 @@ def _call_schema(number: int, tool: Tool, definitions: dict[str, Any]) -> dict[s
         for name, definition in (arguments.pop(keyword, None) or {}).items():
             definitions[f"t{number}_{name}"] = _moved(definition, number)
     arguments = _moved(arguments, number)
+    if "properties" in arguments and not _COMPOSED & arguments.keys():
+        # What a schema does not forbid is allowed in it, but nobody wants parameters that the function does not have.
+        arguments.setdefault("additionalProperties", False)
     return {
         "type": "object",
         "properties": {"name": {"const": tool.name}, "arguments": arguments},

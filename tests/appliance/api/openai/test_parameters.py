@@ -1,0 +1,147 @@
+"""docs/parameters.md is what the APIs do: every row is sent."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import BaseModel
+
+from appliance.schemas.openai_completion import COMPLETION_IGNORED, COMPLETION_UNSUPPORTED, CompletionBody
+from appliance.schemas.openai_request import IGNORED, UNSUPPORTED, ChatCompletionRequest
+from appliance.schemas.openai_responses import RESPONSE_IGNORED, RESPONSE_UNSUPPORTED, ResponseRequest
+from tests.appliance.api.box import MODEL, Box
+from tests.architecture.tree import ROOT
+from tests.fakes.engine import FAKE_INFO, FakeEngine
+
+_ROW = re.compile(r"^\| `(\w+)` \| `(.+?)` \| (honoured|ignored|refused) \| (.*) \|$", re.MULTILINE)
+
+QUESTION = [{"role": "user", "content": "Hi"}]
+ENDPOINTS: dict[str, tuple[type[BaseModel], tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
+    "/v1/chat/completions": (ChatCompletionRequest, IGNORED, UNSUPPORTED, {"messages": QUESTION}),
+    "/v1/completions": (CompletionBody, COMPLETION_IGNORED, COMPLETION_UNSUPPORTED, {"prompt": "Hi"}),
+    "/v1/responses": (ResponseRequest, RESPONSE_IGNORED, RESPONSE_UNSUPPORTED, {"input": "Hi"}),
+}
+NEEDS: dict[str, dict[str, Any]] = {
+    "stream_options": {"stream": True},
+    "top_logprobs": {"logprobs": True},
+    "tool_choice": {"tools": [{"type": "function", "function": {"name": "f"}}]},
+    "parallel_tool_calls": {"tools": [{"type": "function", "function": {"name": "f"}}]},
+    "continue_final_message": {"messages": [*QUESTION, {"role": "assistant", "content": "Well"}]},
+    "add_generation_prompt": {
+        "messages": [*QUESTION, {"role": "assistant", "content": "Well"}],
+        "continue_final_message": True,
+    },
+}
+"""What an example needs beside it."""
+
+
+def rows(path: str) -> list[tuple[str, Any, str]]:
+    """(parameter, example, what) of an endpoint's table."""
+    text = (ROOT / "docs" / "parameters.md").read_text(encoding="utf-8")
+    section = text.partition(f"## POST {path}\n")[2].partition("\n## ")[0]
+    return [
+        (name, json.loads(example.replace("\\|", "|").replace("MODEL", MODEL)), what)
+        for name, example, what, _ in _ROW.findall(section)
+    ]
+
+
+CASES = [(path, *row) for path in ENDPOINTS for row in rows(path)]
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_the_table_is_whole(path: str) -> None:
+    model, ignored, unsupported, _ = ENDPOINTS[path]
+    table = rows(path)
+    assert sorted(name for name, _, _ in table) == sorted(model.model_fields)
+    assert {name for name, _, what in table if what == "ignored"} == set(ignored)
+    assert {name for name, _, what in table if what == "refused"} == set(unsupported)
+
+
+def needed(path: str, name: str) -> dict[str, Any]:
+    needs = NEEDS.get(name, {})
+    if path == "/v1/responses":
+        named = {"tools": [{"type": "function", "name": "f"}]} if "tools" in needs else {}
+        needs = {key: value for key, value in needs.items() if key == "stream"} | named
+    return needs
+
+
+@pytest.fixture
+def asked(box: Box) -> Box:
+    """Enough seats for two answers at once, and room for thoughts of different lengths."""
+    info = replace(FAKE_INFO, seats=4, context_tokens=100_000)
+    box.use(FakeEngine(("hm", "</think>", "Yes", "."), info=info))
+    return box
+
+
+async def effect(client: httpx.AsyncClient, box: Box, path: str, body: dict[str, Any]) -> Any:
+    """What the engine is asked for, and what the client gets, without what is new each time."""
+    before = len(box.engine.requests)
+    response = await client.post(path, json=body)
+    assert response.status_code == 200, response.text
+    requests = [replace(request, request_id="r") for request in box.engine.requests[before:]]
+    text = re.sub(
+        r"(chatcmpl-|cmpl-|resp_|msg_|rs_|fc_)\w+|\"(created|created_at|completed_at)\":\d+", "", response.text
+    )
+    return requests, text, response.headers.get("content-type")
+
+
+@pytest.mark.parametrize(("path", "name", "example"), [case[:3] for case in CASES if case[3] == "honoured"])
+async def test_honoured(client: httpx.AsyncClient, asked: Box, path: str, name: str, example: Any) -> None:
+    body = {"model": MODEL, **ENDPOINTS[path][3], **needed(path, name)}
+    if name == "previous_response_id":
+        example = (await client.post(path, json=body)).json()["id"]
+    response = await client.post(path, json=body | {name: example})
+    assert response.status_code == 200, response.text
+    assert name not in response.headers.get("x-r1box-ignored", "").split(", ")
+    if name in ("model", "messages", "prompt", "input", "add_generation_prompt"):
+        return  # nothing works without them, or they only confirm another one
+    with_it = await effect(client, asked, path, body | {name: example})
+    without = await effect(client, asked, path, body)
+    assert (with_it != without) or name == "trim", "it changes nothing"
+
+
+@pytest.mark.parametrize(("path", "name", "example"), [case[:3] for case in CASES if case[3] == "ignored"])
+async def test_ignored(client: httpx.AsyncClient, asked: Box, path: str, name: str, example: Any) -> None:
+    body = {"model": MODEL, **ENDPOINTS[path][3], **needed(path, name)}
+    response = await client.post(path, json=body | {name: example})
+    assert response.status_code == 200, response.text
+    assert response.headers["x-r1box-ignored"] == name
+    await client.post(path, json=body)
+    first, second = (replace(request, request_id="r") for request in asked.engine.requests)
+    assert first == second
+
+
+@pytest.mark.parametrize(("path", "name", "example"), [case[:3] for case in CASES if case[3] == "refused"])
+async def test_refused(client: httpx.AsyncClient, asked: Box, path: str, name: str, example: Any) -> None:
+    body = {"model": MODEL, **ENDPOINTS[path][3]}
+    error = (await client.post(path, json=body | {name: example})).json()["error"]
+    assert (error["code"], error["param"]) == ("unsupported_parameter", name)
+    assert asked.engine.requests == []
+    for neutral in (None, *ENDPOINTS[path][2][name]):
+        assert (await client.post(path, json=body | {name: neutral})).status_code == 200
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+async def test_what_nobody_knows_is_refused(client: httpx.AsyncClient, path: str) -> None:
+    body = {"model": MODEL, **ENDPOINTS[path][3], "guided_json": {}}
+    error = (await client.post(path, json=body)).json()["error"]
+    assert (error["code"], error["param"]) == ("unknown_parameter", "guided_json")
+
+
+async def test_what_is_ignored_within_a_parameter_is_named_too(client: httpx.AsyncClient) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "n", "description": "d", "schema": {"type": "object"}}}
+    body = {"model": MODEL, "messages": QUESTION, "stream": True, "response_format": form}
+    response = await client.post(
+        "/v1/chat/completions", json=body | {"stream_options": {"include_obfuscation": True}, "user": "u"}
+    )
+    assert response.headers["x-r1box-ignored"] == (
+        "user, stream_options.include_obfuscation, response_format.json_schema.description"
+    )
+    tool = {"type": "function", "function": {"name": "f", "strict": True}}
+    response = await client.post("/v1/chat/completions", json={"model": MODEL, "messages": QUESTION, "tools": [tool]})
+    assert "strict=not-enforced" in response.headers["x-r1box-changed"]
