@@ -16,7 +16,7 @@ import structlog
 
 from appliance.engine.base import Engine, EngineInfo, EngineState, EngineStatus
 from appliance.engine.swap import Resident, beside, has_returned, make_room
-from appliance.errors import ModelNotReady, QueueFull, describe
+from appliance.errors import ModelNotReady, describe
 from appliance.health.offload.service import ServedEngine
 from appliance.model_parts import HostParts, LoadedModel, LoadFailure, anonymous_bytes, entry_of
 from appliance.model_setup import ModelSetup
@@ -153,7 +153,7 @@ class ModelHost:
         """Return when the model can be asked; loads it if the policy lets requests do that. A model that the store does
         not have is left to the caller.
 
-        Raises ModelNotReady, QueueFull (as many wait for its load as may wait for a seat), TooLarge and what else keeps
+        Raises ModelNotReady (also when as many wait for its load as may wait for a seat), TooLarge and what else keeps
         it from being loaded.
         """
         if (loaded := self._loaded.get(model_id)) is not None:
@@ -168,7 +168,8 @@ class ModelHost:
             raise failure.error
         waiting = self._waiting.get(model_id, 0)
         if waiting > self._parts.settings.max_waiting:
-            raise QueueFull(seats=0, waiting=waiting)
+            reason = f"'{model_id}' is being loaded, and {waiting} requests wait for that already."
+            raise ModelNotReady(reason=reason)
         self._waiting[model_id] = waiting + 1
         try:
             await self.load(model_id, swap=self._parts.settings.load_on_request == "swap")

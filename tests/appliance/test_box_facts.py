@@ -61,6 +61,5 @@ async def test_deaths_are_counted_and_failed_first_loads_are_not(tmp_path: Path)
     note(EngineState.READY, 2)
     assert len((await facts()).restarts["m"]) == 2
     note(EngineState.FAILED, 2)
-    assert [problem.key for problem in found(await facts())] == ["no_model", "engine_crash_loop@m"] or [
-        problem.key for problem in found(await facts()) if problem.code == "engine_crash_loop"
-    ] == ["engine_crash_loop@m"]
+    keys = {problem.key for problem in found(await facts())}
+    assert "engine_crash_loop@m" in keys

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from appliance.engine.base import EngineState
-from appliance.errors import EngineStartFailed, ModelNotReady, QueueFull
+from appliance.errors import EngineStartFailed, ModelNotReady
 from models.errors import TooLarge
 from tests.appliance.hosts import HostBox
 from tests.appliance.serving.box import turns
@@ -93,7 +93,7 @@ async def test_requests_share_one_load_and_are_bounded(box: HostBox) -> None:
     box.gate.clear()
     waiting = [asyncio.create_task(box.host.bring_up("a")) for _ in range(3)]
     await until(lambda: box.host.progress("a") == 0.5)
-    with pytest.raises(QueueFull):
+    with pytest.raises(ModelNotReady, match="3 requests wait for that already"):
         await box.host.bring_up("a")
     waiting[0].cancel()
     box.gate.set()
