@@ -185,7 +185,7 @@ class Scheduler:
         restores = self.tiers.plan_restores(self._running.values(), beside_decode=rows > 0)
         restored = sum(restore.cells for restore in restores)
         self.slots.make_room(sum(len(entry.tokens) for entry in work) + restored)
-        if rows == len(work) == sum(len(entry.tokens) for entry in work):
+        if 0 < rows == len(work) == sum(len(entry.tokens) for entry in work):
             work = self._with_guesses(work, self.slots.free_cells - restored)
         ended, self._ended = self._ended, []
         self._plan = StepPlan(
