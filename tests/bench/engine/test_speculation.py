@@ -2,6 +2,7 @@
 
 In this process, on the engine's own scheduler and runner, in turn with and without. Prints medians of wall time and of
 processor time (a busy machine disturbs that less), and how many guesses were right. Decides nothing.
+``R1BOX_BENCH_MODEL`` is another model of the same chat format, ``R1BOX_BENCH_DRAFT`` a draft model for it.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class Run:
     per_cpu_s: float
     drafted: int
     accepted: int
+    model_drafted: int
+    model_accepted: int
 
 
 class Engine:
@@ -86,7 +89,13 @@ class Engine:
 
     def __init__(self) -> None:
         threads = os.cpu_count() or 1
-        config = WorkerConfig(model_path=str(demo_file()), seats=SEATS, seat_context=CONTEXT, threads=threads)
+        config = WorkerConfig(
+            model_path=os.environ.get("R1BOX_BENCH_MODEL") or str(demo_file()),
+            draft_model_path=os.environ.get("R1BOX_BENCH_DRAFT", ""),
+            seats=SEATS,
+            seat_context=CONTEXT,
+            threads=threads,
+        )
         self.runner = Runner(config, lambda _fraction: None)
         self.measured: list[Measured] = self.runner.warm_up()
 
@@ -116,7 +125,9 @@ class Engine:
         for slot in scheduler.slots.slots:
             scheduler.slots.clear(slot)
         runner.run(StepPlan(memory=scheduler.slots.take_memory()))
-        return Run(tokens / wall, tokens / cpu, scheduler.speculation.drafted, scheduler.speculation.accepted)
+        guessed = scheduler.speculation
+        counts = (guessed.drafted, guessed.accepted, guessed.model_drafted, guessed.model_accepted)
+        return Run(tokens / wall, tokens / cpu, *counts)
 
 
 @pytest.fixture(scope="module")
@@ -141,5 +152,6 @@ def test_with_and_without(engine: Engine, load: str, temperature: float) -> None
     print(
         f"{load}, temperature {temperature}: {plain:.1f} tokens/s without, {guessed:.1f} with "
         f"({guessed / plain:.2f}x; per processor second {guessed_cpu / plain_cpu:.2f}x), "
-        f"{last.accepted} of {last.drafted} guesses right, load average {os.getloadavg()[0]:.1f}"
+        f"{last.accepted} of {last.drafted} guesses right ({last.model_accepted} of {last.model_drafted} by the draft "
+        f"model), load average {os.getloadavg()[0]:.1f}"
     )
