@@ -8,10 +8,8 @@ that can be refused is refused before the model is loaded.
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 import ssl
-import threading
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +22,7 @@ import uvicorn
 import uvloop
 from sqlalchemy import Engine as Database
 
+from appliance.admin_socket import AdminSocket
 from appliance.api.app import ApiServices, create_app
 from appliance.api.metering import Metering
 from appliance.bookkeeping import Bookkeeping
@@ -61,6 +60,7 @@ from appliance.store.database import open_database
 from appliance.system.announce import Announcement, announce_until_cancelled
 from appliance.system.names import EVERY_NETWORK, addresses, is_loopback
 from appliance.system.notify import ServiceNotifier
+from appliance.system.signals import on_stop_signal
 from appliance.telemetry import TelemetryService
 from drivers.host_sample import HostSampler
 from drivers.probe import detect
@@ -252,16 +252,9 @@ class Daemon:
         return uvicorn.Server(config)
 
     async def _serve(self, server: uvicorn.Server, listener: socket.socket) -> None:
-        def stop() -> None:
-            server.should_exit = True
-
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                # uvicorn takes these over while it serves and raises them again when it has ended; without handlers
-                # of our own that would kill the process before the engine is stopped, and so would a signal that
-                # comes before uvicorn listens to it.
-                asyncio.get_running_loop().add_signal_handler(number, stop)
+        on_stop_signal(lambda: setattr(server, "should_exit", True))
         await self._books.start()
+        console = await AdminSocket.beside(server, self._settings)
         host, port = listener.getsockname()[:2]
         http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         companions = [asyncio.create_task(work, name=name) for name, work in self._companions(host, port).items()]
@@ -288,6 +281,7 @@ class Daemon:
                     await start
             server.should_exit = True
             await asyncio.wait({http})
+            await console.aclose()
             await self._issues.aclose()
             await self._offload.aclose()
             await self._chat.aclose()

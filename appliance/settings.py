@@ -194,6 +194,11 @@ class Settings(BaseSettings):
         le=1024 * 1024 * 1024,
         description="Largest HTTP request body, in bytes; a larger one is refused with 413.",
     )
+    admin_socket: Folder | None = Field(
+        default=None,
+        description="Unix socket of the admin API for this machine's console. Default: admin.sock in systemd's "
+        "RUNTIME_DIRECTORY, else in the state folder.",
+    )
     allowed_origins: tuple[Annotated[str, Field(pattern=ORIGIN_PATTERN)], ...] = Field(
         default=(),
         description="Other servers whose pages may use the API with a key, as browsers name them: a list such as "
