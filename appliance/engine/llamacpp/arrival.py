@@ -57,4 +57,5 @@ def sequence_for(message: wire.Generate, constraint: Constraint | None, vocabula
         owner=message.owner,
         priority=message.priority,
         watch=watch,
+        repeatable=message.repeatable,
     )

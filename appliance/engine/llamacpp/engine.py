@@ -209,6 +209,7 @@ class LlamaCppEngine:
                     request.logprobs,
                     None if request.thinking is None else _thinking(request.thinking),
                     request.answer_tokens,
+                    request.sampling.seed is not None,
                 )
             )
             while not ended:

@@ -105,7 +105,8 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Start a sequence. ``owner`` is who is charged for it where seats are scarce; ``priority`` 0 goes before 1.
-    ``structure``, ``logprobs`` and ``answer_tokens`` as in ``GenerationRequest``."""
+    ``structure``, ``logprobs`` and ``answer_tokens`` as in ``GenerationRequest``. ``repeatable``: its client gave the
+    seed, so it takes no guesses."""
 
     request_id: str
     prompt: list[int]
@@ -117,6 +118,7 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     logprobs: int | None = None
     thinking: Thinking | None = None
     answer_tokens: int | None = None
+    repeatable: bool = False
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):

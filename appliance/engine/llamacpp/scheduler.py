@@ -334,7 +334,8 @@ class Scheduler:
         decoding = [self._running[entry.request_id] for entry in work]
         # The last token of an answer is never computed, so a guess in its place is of no use.
         rooms = [
-            min(one.max_tokens - one.generated, self.limits.seat_context - len(one.tokens)) - 1 for one in decoding
+            0 if one.repeatable else min(one.max_tokens - one.generated, self.limits.seat_context - len(one.tokens)) - 1
+            for one in decoding
         ]
         limit = min(self.limits.outputs, self._step_limit, free_cells) - len(work)
         guesses = self.speculation.guesses(decoding, rooms, max(0, limit))

@@ -44,7 +44,8 @@ class Sequence:
     tokens, which are its own too, and has seen it idle in ``stalled`` steps. While ``blocks`` is not empty it computes
     nothing either: it takes them over from outside of the KV cache, up to its first ``kept`` tokens (``tiering``).
 
-    ``watch`` brings its thought to an end. Then the last ``forced`` tokens were not drawn but written for it.
+    ``watch`` brings its thought to an end. Then the last ``forced`` tokens were not drawn but written for it. One that
+    is to be ``repeatable`` takes no guesses: rows computed together can differ in their last bit from one alone.
     """
 
     request_id: str
@@ -68,6 +69,7 @@ class Sequence:
     kept: int = 0
     watch: ThoughtWatch | None = None
     forced: int = 0
+    repeatable: bool = False
     tokens: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -276,6 +276,16 @@ def test_a_memory_that_cannot_drop_a_tail_gets_no_guesses() -> None:
     assert copier.scheduler.speculation.drafted == 0
 
 
+def test_a_sequence_that_is_to_be_repeatable_gets_no_guesses_beside_one_that_does() -> None:
+    copier = Copier(CARD)
+    copier.add("a", max_tokens=60).repeatable = True
+    copier.add("b", max_tokens=60)
+    while copier.scheduler.has_work:
+        copier.step()
+    guessed = {entry.request_id for plan in copier.plans for entry in plan.work if entry.draft or entry.propose}
+    assert guessed == {"b"}
+
+
 def test_off_is_off() -> None:
     limits = SchedulerLimits(4, 12, 4096, 512, 128, outputs=12, draft=0)
     copier = Copier(CARD, limits)
