@@ -28,6 +28,8 @@ from appliance.api.metering import Metering
 from appliance.bookkeeping import Bookkeeping
 from appliance.box_facts import FactsReader
 from appliance.certificates import ServerCertificate
+from appliance.chat_setup import chat_limits, thinking_defaults
+from appliance.chats.service import Chats
 from appliance.engine.base import EngineInfo, EngineStatus
 from appliance.engine.factory import LlamaCppFactory
 from appliance.engine.manager import EngineManager
@@ -53,8 +55,7 @@ from appliance.security.keys import KeyRepository
 from appliance.serving.admission import Admission
 from appliance.serving.admission_book import AdmissionBook
 from appliance.serving.chat import ChatService
-from appliance.serving.thinking import ThinkingDefaults
-from appliance.serving.types import Effort, SamplingPolicy
+from appliance.serving.types import SamplingPolicy
 from appliance.settings import Settings
 from appliance.store.database import open_database
 from appliance.system.announce import Announcement, announce_until_cancelled
@@ -196,13 +197,10 @@ class Daemon:
             self._host,
             self._admissions,
             sampling_policy=SamplingPolicy(self._settings.sampling_policy),
-            thinking=ThinkingDefaults(
-                effort=Effort(self._settings.thinking_effort),
-                most_tokens=self._settings.thinking_max_tokens,
-                breaks_loops=self._settings.loop_breaker,
-            ),
+            thinking=thinking_defaults(self._settings),
             gate=Metering(self._books.limits, self._books.writer),
         )
+        self._chats = Chats(foundation.database, self._chat, chat_limits(self._settings))
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM. Raises AppError or ModelError when it cannot start."""
@@ -217,6 +215,7 @@ class Daemon:
         app = create_app(
             ApiServices(
                 chat=self._chat,
+                chats=self._chats,
                 models=self._host,
                 accounts=self._foundation.accounts,
                 usage=self._books.report,
@@ -254,6 +253,7 @@ class Daemon:
     async def _serve(self, server: uvicorn.Server, listener: socket.socket) -> None:
         on_stop_signal(lambda: setattr(server, "should_exit", True))
         await self._books.start()
+        await self._chats.start()
         console = await AdminSocket.beside(server, self._settings)
         host, port = listener.getsockname()[:2]
         http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
@@ -284,6 +284,7 @@ class Daemon:
             await console.aclose()
             await self._issues.aclose()
             await self._offload.aclose()
+            await self._chats.aclose()
             await self._chat.aclose()
             await self._books.aclose()
             await self._host.aclose()

@@ -227,6 +227,20 @@ class Settings(BaseSettings):
     request_log_rows: int = Field(
         default=1_000_000, ge=1_000, description="Most rows of the request log; the oldest go first."
     )
+    chat_keep_days: int | None = Field(
+        default=None,
+        ge=1,
+        le=36_500,
+        description="Days after its last message that a chat of the page is kept, pinned or not. Without it: for ever.",
+    )
+    chat_user_bytes: int = Field(
+        default=536_870_912,
+        ge=1_048_576,
+        description="Most bytes that the chats and attachments of one user hold; then some must be deleted.",
+    )
+    chat_user_answers: int = Field(
+        default=4, ge=1, le=64, description="Answers of the page that are written for one user at the same time."
+    )
     sampling_policy: Literal["clamp", "free"] = Field(
         default="clamp",
         description="What becomes of a temperature that R1 is not recommended with (below 0.5, over 0.7): clamp moves "

@@ -93,7 +93,7 @@ def _everybody(access: Access) -> APIRouter:
 
     @router.get("/me", response_model=Me, operation_id="me")
     async def me(request: Request) -> Response:
-        return json_reply(_me(caller_of(request), session_secret(request)))
+        return json_reply(me_body(caller_of(request), session_secret(request)))
 
     return router
 
@@ -121,7 +121,7 @@ def _people(access: Access, accounts: Accounts, lane: SlowLane) -> APIRouter:
         user_id, actor = caller.user_id or 0, actor_of(caller)
         await asyncio.to_thread(accounts.users.change, user_id, language=body.language, actor=actor)
         fresh = await access.find_caller(request)
-        return json_reply(_me(fresh, session_secret(request)))
+        return json_reply(me_body(fresh, session_secret(request)))
 
     @router.post(
         "/password", status_code=204, operation_id="password_change", openapi_extra=json_body(PasswordBody.__name__)
@@ -164,7 +164,8 @@ def session_body(record: SessionRecord, caller: Caller) -> SessionBody:
     )
 
 
-def _me(caller: Caller, secret: str | None) -> Me:
+def me_body(caller: Caller, secret: str | None) -> Me:
+    """Who asks, with the CSRF token of the session's ``secret``."""
     session = caller.session
     permissions = tuple(sorted(permission.value for permission in caller.permissions))
     if session is None:

@@ -20,6 +20,10 @@ from appliance.api.admin.models import ModelAdmin, model_admin_router
 from appliance.api.admin.offload import OffloadSource, offload_router
 from appliance.api.admin.telemetry import TelemetrySource, telemetry_router
 from appliance.api.admin.usage import usage_router
+from appliance.api.chats.answers import answers_router
+from appliance.api.chats.attachments import attachments_router
+from appliance.api.chats.chats import chats_router
+from appliance.api.chats.page import page_router
 from appliance.api.context import BodyLimit, RequestContext
 from appliance.api.errors import install_error_handlers
 from appliance.api.health import StatusSource, health_router
@@ -34,6 +38,7 @@ from appliance.api.openapi import openapi_router
 from appliance.api.origins import OriginGuard
 from appliance.api.pages import WEB_FOLDER, authority_router, load_pages, pages_router
 from appliance.api.sse import DEFAULT_KEEP_ALIVE_S
+from appliance.chats.service import Chats
 from appliance.security.accounts import Accounts
 from appliance.security.roles import Permission
 from appliance.serving.chat import ChatService
@@ -55,6 +60,7 @@ class ApiServices:
     whose pages may use the API. ``authority`` reads the box's own authority (PEM)."""
 
     chat: ChatService
+    chats: Chats
     models: ModelSource
     accounts: Accounts
     usage: UsageReport
@@ -100,6 +106,9 @@ def _open(access: Access, services: ApiServices) -> APIRouter:
     router = access.router(Entry.PUBLIC)
     router.include_router(health_router(services.models, services.offload.verdict))
     router.include_router(authority_router(services.authority))
+    router.include_router(
+        page_router(access, services.accounts, services.chats, services.chat, services.models, services.version)
+    )
     router.include_router(pages_router(load_pages(services.web_folder)))
     return router
 
@@ -114,6 +123,9 @@ def _inference(access: Access, services: ApiServices) -> APIRouter:
     openai.include_router(responses_router(services.chat, ResponseStore(), keep_alive_s=services.keep_alive_s))
     openai.include_router(models_router(services.models))
     router.include_router(openai)
+    router.include_router(chats_router(services.chats))
+    router.include_router(answers_router(services.chats, services.models, keep_alive_s=services.keep_alive_s))
+    router.include_router(attachments_router(services.chats))
     return router
 
 

@@ -12,7 +12,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
 from appliance.api.access import Entry, rules
-from appliance.schemas import accounts
+from appliance.schemas import accounts, chats
 from appliance.schemas.errors import ErrorEnvelope
 from appliance.schemas.openai_completion import CompletionBody
 from appliance.schemas.openai_request import ChatCompletionRequest
@@ -34,6 +34,9 @@ _BODIES = (
     accounts.PasswordReset,
     accounts.KeyCreate,
     accounts.KeyGrant,
+    chats.ChatCreate,
+    chats.ChatChange,
+    chats.MessageCreate,
 )
 _REFERENCE = "#/components/schemas/{model}"
 

@@ -27,13 +27,18 @@ def empty_reply() -> Response:
     return Response(status_code=204, headers=NO_STORE)
 
 
-async def read_body(request: Request, model: type[_Model]) -> _Model:
+async def read_body(request: Request, model: type[_Model], *, most_bytes: int = MOST_BODY_BYTES) -> _Model:
     """The request's body as ``model``; an empty one as ``{}``. Raises RequestTooLarge and what
     ``parse_body`` raises."""
+    return parse_body(model, await read_bytes(request, most_bytes) or b"{}")
+
+
+async def read_bytes(request: Request, most_bytes: int) -> bytes:
+    """The request's body. Raises RequestTooLarge."""
     received = bytearray()
     async for chunk in request.stream():
         received += chunk
         # Strangers may send these bodies too: no need to hold as much of them as of a conversation.
-        if len(received) > MOST_BODY_BYTES:
-            raise RequestTooLarge(limit_bytes=MOST_BODY_BYTES)
-    return parse_body(model, bytes(received) or b"{}")
+        if len(received) > most_bytes:
+            raise RequestTooLarge(limit_bytes=most_bytes)
+    return bytes(received)

@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 from appliance.engine.base import Engine, EngineInfo, Feature
-from appliance.engine.request import GenerationRequest, ThinkingControl
+from appliance.engine.request import GenerationRequest, TextSegment, ThinkingControl
 from appliance.engine.structure_check import StructureChecker
-from appliance.errors import InvalidRequest, ModelNotFound
+from appliance.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, ModelNotReady
 from appliance.serving.admission_book import AdmissionBook
 from appliance.serving.charge import Charge, Gate, OpenGate, admitted, charged
 from appliance.serving.choices import MAX_CHOICES, ChoiceStream, open_all
 from appliance.serving.completion import CompletionRequest, check_completion, completion_plan
-from appliance.serving.context import reserved_tokens
+from appliance.serving.context import fewest_tokens, reserved_tokens
 from appliance.serving.errors import EngineCannot, RequestNotFound
 from appliance.serving.profile import sampling_for
 from appliance.serving.prompt import PromptMaker
@@ -31,6 +32,8 @@ from appliance.serving.types import (
     ChatFinished,
     ChatMessage,
     ChatRequest,
+    ModelProfile,
+    PromptCount,
     RequestState,
     SamplingPolicy,
     ServedModel,
@@ -171,6 +174,53 @@ class ChatService:
         for stream in streams:
             await stream.answer_now()
         return next(state for state in RequestState if state in states)
+
+    def check_answer_now(self, model_id: str) -> None:
+        """Raises EngineCannot where a thought cannot be ended before the model does; says nothing of a model that is
+        not running."""
+        with suppress(ModelNotReady):
+            _, info = self._manager.ready(model_id)
+            if Feature.THINKING not in info.features:
+                raise EngineCannot(what="end a thought before the model does", engine=info.engine, param="answer_now")
+
+    async def count(self, request: ChatRequest) -> PromptCount:
+        """What ``open`` would count, for a model that is loaded; nothing is generated and nobody pays.
+
+        Raises InvalidRequest, ModelNotFound, ModelNotReady, ChatTemplateMissing, ChatTemplateUnusable, EngineLost.
+        """
+        _check(request)
+        model = self._model(request.model)
+        engine, info = self._ready(model)
+        thinking = plan_thinking(model.profile, request.thinking, self._thinking)
+        request = replace(request, thinking=replace(request.thinking, enabled=thinking.enabled))
+        try:
+            prompt = await self._prompts.fitting(model, request, engine, info)
+        except ContextLengthExceeded as too_long:
+            tokens, is_minimum = int(too_long.details["prompt_tokens"]), bool(too_long.details["is_minimum"])
+            context_tokens = info.context_tokens
+            return PromptCount(
+                prompt_tokens=tokens, context_tokens=context_tokens, answer_tokens=0, is_minimum=is_minimum
+            )
+        return PromptCount(
+            prompt_tokens=len(prompt.tokens), context_tokens=info.context_tokens, answer_tokens=prompt.max_tokens
+        )
+
+    async def count_text(self, model_id: str, text: str) -> int | None:
+        """The tokens of a text alone; None when the model is not loaded, or the text surely fills more than a seat, and
+        counting it would hold up everybody."""
+        try:
+            engine, info = self._manager.ready(model_id)
+        except ModelNotReady:
+            return None
+        limits = {"longest_token_bytes": info.longest_token_bytes, "limit_tokens": info.context_tokens}
+        if await asyncio.to_thread(lambda: fewest_tokens([text], **limits)) > info.context_tokens:
+            return None
+        return len(await engine.tokenize([TextSegment(text, trusted=False)], add_bos=False))
+
+    def profile_of(self, model_id: str) -> ModelProfile | None:
+        """How a model wants to be asked; None for one that is not loaded."""
+        model = self._models.get(model_id)
+        return None if model is None else model.profile
 
     async def must_load(self, model_id: str) -> bool:
         """Whether ``open`` would first wait until the model is loaded, which may take minutes."""

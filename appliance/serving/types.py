@@ -239,6 +239,17 @@ class ChatFinished:
 ChatEvent = Queued | ReasoningDelta | ContentDelta | ToolCallDelta | ToolCallDropped | ChatFinished
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptCount:
+    """What a conversation would take of a seat. With ``is_minimum`` it was too long to be counted to the end.
+    ``answer_tokens``: how long its answer could become, 0 when it does not fit."""
+
+    prompt_tokens: int
+    context_tokens: int
+    answer_tokens: int
+    is_minimum: bool = False
+
+
 class RequestState(StrEnum):
     """What a running request is at."""
 

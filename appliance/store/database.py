@@ -71,6 +71,8 @@ def _make_engine(path: Path) -> Engine:
         connection.execute("PRAGMA foreign_keys = ON")
         # With WAL a power cut can lose the last commits but never damages the file (sqlite.org/pragma.html).
         connection.execute("PRAGMA synchronous = NORMAL")
+        # What people delete is overwritten, not only unlinked.
+        connection.execute("PRAGMA secure_delete = ON")
 
     return engine
 

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from appliance.api.app import ApiServices, create_app
 from appliance.api.metering import Metering
+from appliance.chats.service import Chats
 from appliance.engine.base import Engine, EngineInfo, EngineStatus
 from appliance.errors import IssueNotFound, ModelNotReady
 from appliance.hardware import HardwareReader
@@ -159,6 +160,7 @@ class Box:
     machine: Machine
     verdicts: Verdicts
     issues: Issues
+    chats: Chats
 
     def use(self, engine: FakeEngine) -> FakeEngine:
         """Put another engine in."""
@@ -208,9 +210,11 @@ def make_box(folder: Path) -> Box:
     telemetry = TelemetryService(made.sampler, hardware.devices)
     verdicts, issues = Verdicts(), Issues()
     chat = ChatService(models, manager, admissions, gate=Metering(limits, writer))
+    chats = Chats(database, chat)
     app = create_app(
         ApiServices(
             chat=chat,
+            chats=chats,
             usage=UsageReport(database),
             models=manager,
             accounts=accounts,
@@ -232,4 +236,4 @@ def make_box(folder: Path) -> Box:
     )
     secret = keys.create("tester", Grant(scopes=EVERYTHING)).secret
     parts = (engine, manager, admission, accounts, limits, writer, keys, secret, database, made, monitor, machine)
-    return Box(app, models, *parts, verdicts, issues)
+    return Box(app, models, *parts, verdicts, issues, chats)

@@ -4,6 +4,65 @@ from typing import Any
 
 import httpx
 
+PATHS = {
+    "/api/admin/audit",
+    "/api/admin/audit/export",
+    "/api/admin/audit/verify",
+    "/api/admin/keys",
+    "/api/admin/keys/{key_id}",
+    "/api/admin/sessions",
+    "/api/admin/sessions/{session_id}",
+    "/api/admin/requests",
+    "/api/admin/usage",
+    "/api/admin/users",
+    "/api/admin/users/{user_id}",
+    "/api/admin/users/{user_id}/password",
+    "/api/auth/login",
+    "/api/auth/logout",
+    "/api/auth/me",
+    "/api/auth/password",
+    "/api/auth/sessions",
+    "/api/auth/sessions/{session_id}",
+    "/api/auth/setup",
+    "/api/admin/hardware",
+    "/api/admin/hardware/refresh",
+    "/api/admin/issues",
+    "/api/admin/issues/check",
+    "/api/admin/issues/{issue_id}/fixups/{name}",
+    "/api/admin/models",
+    "/api/admin/models/{model_id}",
+    "/api/admin/models/{model_id}/activate",
+    "/api/admin/models/{model_id}/load",
+    "/api/admin/models/{model_id}/unload",
+    "/api/admin/offload",
+    "/api/admin/offload/check",
+    "/api/admin/telemetry",
+    "/api/admin/telemetry/history",
+    "/api/attachments",
+    "/api/attachments/{attachment_id}",
+    "/api/chats",
+    "/api/chats/{chat_id}",
+    "/api/chats/{chat_id}/answers/{answer_id}/answer_now",
+    "/api/chats/{chat_id}/answers/{answer_id}/events",
+    "/api/chats/{chat_id}/answers/{answer_id}/stop",
+    "/api/chats/{chat_id}/count",
+    "/api/chats/{chat_id}/export",
+    "/api/chats/{chat_id}/messages",
+    "/api/page",
+    "/healthz",
+    "/metrics",
+    "/readyz",
+    "/v1/chat/completions",
+    "/v1/chat/requests/{request_id}/answer_now",
+    "/v1/completions",
+    "/v1/models",
+    "/v1/models/{model_id}",
+    "/v1/responses",
+    "/v1/responses/{response_id}",
+    "/v1/responses/{response_id}/cancel",
+    "/v1/responses/{response_id}/input_items",
+}
+
 
 def references(node: Any) -> set[str]:
     if isinstance(node, dict):
@@ -19,53 +78,7 @@ async def test_document_is_whole(client: httpx.AsyncClient) -> None:
     assert response.status_code == 200
     document = response.json()
     assert document["info"] == {"title": "R1 Box", "version": "1.2.3"}
-    assert set(document["paths"]) == {
-        "/api/admin/audit",
-        "/api/admin/audit/export",
-        "/api/admin/audit/verify",
-        "/api/admin/keys",
-        "/api/admin/keys/{key_id}",
-        "/api/admin/sessions",
-        "/api/admin/sessions/{session_id}",
-        "/api/admin/requests",
-        "/api/admin/usage",
-        "/api/admin/users",
-        "/api/admin/users/{user_id}",
-        "/api/admin/users/{user_id}/password",
-        "/api/auth/login",
-        "/api/auth/logout",
-        "/api/auth/me",
-        "/api/auth/password",
-        "/api/auth/sessions",
-        "/api/auth/sessions/{session_id}",
-        "/api/auth/setup",
-        "/api/admin/hardware",
-        "/api/admin/hardware/refresh",
-        "/api/admin/issues",
-        "/api/admin/issues/check",
-        "/api/admin/issues/{issue_id}/fixups/{name}",
-        "/api/admin/models",
-        "/api/admin/models/{model_id}",
-        "/api/admin/models/{model_id}/activate",
-        "/api/admin/models/{model_id}/load",
-        "/api/admin/models/{model_id}/unload",
-        "/api/admin/offload",
-        "/api/admin/offload/check",
-        "/api/admin/telemetry",
-        "/api/admin/telemetry/history",
-        "/healthz",
-        "/metrics",
-        "/readyz",
-        "/v1/chat/completions",
-        "/v1/chat/requests/{request_id}/answer_now",
-        "/v1/completions",
-        "/v1/models",
-        "/v1/models/{model_id}",
-        "/v1/responses",
-        "/v1/responses/{response_id}",
-        "/v1/responses/{response_id}/cancel",
-        "/v1/responses/{response_id}/input_items",
-    }
+    assert set(document["paths"]) == PATHS
     defined = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
     assert references(document) <= defined
     chat = document["paths"]["/v1/chat/completions"]["post"]
@@ -82,7 +95,7 @@ async def test_what_needs_a_key_says_so(client: httpx.AsyncClient) -> None:
         for path, operations in document["paths"].items()
         if not all(operation.get("security") for operation in operations.values())
     }
-    assert open_paths == {"/healthz", "/readyz", "/api/auth/login", "/api/auth/setup"}
+    assert open_paths == {"/healthz", "/readyz", "/api/auth/login", "/api/auth/setup", "/api/page"}
 
 
 async def test_parameters_of_the_history_are_described(client: httpx.AsyncClient) -> None:

@@ -16,7 +16,7 @@ from sqlalchemy.exc import DatabaseError
 from sqlmodel import SQLModel
 
 from appliance.errors import AppError
-from appliance.store import migrations, tables
+from appliance.store import chat_tables, migrations, tables
 from appliance.store.database import open_database
 from appliance.store.errors import DatabaseTooNew, DatabaseUnusable
 from appliance.store.upgrade import current_revision, upgrade
@@ -35,11 +35,21 @@ def engine(path: Path) -> Iterator[Engine]:
 
 
 def differences(engine: Engine) -> list[object]:
-    assert tables.ApiKey.metadata is SQLModel.metadata
+    assert tables.ApiKey.metadata is chat_tables.Chat.metadata is SQLModel.metadata
+
+    def has_class(name: str | None, kind: str, parents: object) -> bool:
+        """The search index and the tables that FTS5 keeps it in have none."""
+        return not (kind == "table" and name is not None and name.startswith("chat_search"))
+
     with engine.connect() as connection:
         context = MigrationContext.configure(
             connection,
-            opts={"compare_type": True, "compare_server_default": True, "target_metadata": SQLModel.metadata},
+            opts={
+                "compare_type": True,
+                "compare_server_default": True,
+                "target_metadata": SQLModel.metadata,
+                "include_name": has_class,
+            },
         )
         return list(compare_metadata(context, SQLModel.metadata))
 

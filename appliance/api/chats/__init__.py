@@ -1,0 +1,1 @@
+"""``/api/chats`` and ``/api/attachments``: the page's chats."""
