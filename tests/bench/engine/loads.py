@@ -85,6 +85,29 @@ async def chats_of_turns(target: Target, round_number: int, chats: int = 24, tur
     }
 
 
+async def chats_come_back(target: Target, round_number: int, chats: int = 44) -> Figures:
+    """More chats of about 420 tokens than the cache holds, one request at a time: what the second turn of each, a short
+    question, waits for its first token. Nothing waits for a seat here: it is the cost of a chat that left the cache."""
+    waits: tuple[list[float], list[float]] = ([], [])
+    histories: list[list[dict[str, str]]] = [[] for _ in range(chats)]
+    cut = 0
+    for turn in range(2):
+        for number, history in enumerate(histories):
+            told = SENTENCE * 20 if turn == 0 else ""
+            question = f"Chat {number} of {round_number}. {told}What happened on day {turn}?"
+            history.append({"role": "user", "content": question})
+            stream, text = await converse(target, history, 8)
+            history.append({"role": "assistant", "content": text})
+            waits[turn].append(stream.first_token_s or 0.0)
+            cut += stream.cut
+    return {
+        "later turns first token p50 s": percentile(waits[1], 50) or 0.0,
+        "later turns first token p99 s": percentile(waits[1], 99) or 0.0,
+        "first turns first token p50 s": percentile(waits[0], 50) or 0.0,
+        "cut": float(cut),
+    }
+
+
 _CODE = "\n".join(
     f"    if record.kind == '{name}':\n        total_{name} += record.amount\n        count_{name} += 1"
     for name in ("invoice", "refund", "transfer", "deposit", "fee", "interest")

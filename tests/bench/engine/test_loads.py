@@ -58,6 +58,12 @@ def test_chats_of_turns(home: Home) -> None:
     show("24 chats of 3 turns on 8 seats", measure(loads.chats_of_turns, servers))
 
 
+def test_chats_come_back(home: Home) -> None:
+    without = ours(home, "--chat-memory-bytes", "0", name="R1 Box without tiers")
+    servers = [ours(home), without, *peers("--kv-unified")]
+    show("44 chats that come back, one at a time", measure(loads.chats_come_back, servers))
+
+
 def test_repetitive(home: Home) -> None:
     servers = [ours(home), *peers("--spec-type", "ngram-simple")]
     show("one stream that repeats its prompt", measure(loads.repetitive, servers))
