@@ -5,28 +5,38 @@ Exit codes: 0 done, 1 a step failed, 2 refused before anything was changed.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from drivers.errors import DriverError
-from installer.actions import to_json
+from installer.actions import Unmount, to_json
 from installer.answers import Answers, DiskMatch, read_answers
 from installer.answers_schema import schema_text
+from installer.apply import carry_out
 from installer.drivers_bundle import read_drivers_bundle
-from installer.errors import InstallRefused
+from installer.errors import InstallFailed, InstallRefused
+from installer.executor import DryRun, SystemExecutor, device_paths, find_disk, run_command
 from installer.facts import Facts, gather, read_image
+from installer.installation import installation_id
 from installer.inventory import BlockDevice, contents, disk_words, parse_inventory, read_inventory
-from installer.matching import judge
-from installer.plan import Plan, make_plan
+from installer.journal import JOURNAL_NAME, Journal, open_journal, start_journal
+from installer.matching import check_consent, judge
+from installer.plan import WIPE, Plan, make_plan
 from installer.stages import STAGES
-from installer.target import target_of
+from installer.target import ROOT, target_of
 
 FAILED, REFUSED = 1, 2
 KEYS_FOLDER = Path("/usr/lib/r1box/trusted-keys")
+
+LOCK = Path("/run/r1box-install.lock")
 
 app = typer.Typer(
     help="Install R1 Box on a disk of this machine, from an answer file.",
@@ -43,6 +53,10 @@ Inventory = Annotated[
 ]
 Stick = Annotated[Path | None, typer.Option(help="Folder of the mounted stick, when it is not found by its label.")]
 Medium = Annotated[Path | None, typer.Option(help="Folder of the installer's medium, when not started from it.")]
+JournalFile = Annotated[
+    Path | None, typer.Option(help="Where it is noted what was done. Default: on the stick with the answers.")
+]
+Unattended = Annotated[bool, typer.Option(help="At the end do what [finish] of the answers says.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -110,6 +124,99 @@ def show_plan(
     read = read_answers(answers)
     plan = make_plan(facts_for(read, _devices(inventory), stick, medium), read)
     typer.echo(plan_json(plan) if as_json else plan_text(plan))
+
+
+@app.command()
+def apply(
+    answers: AnswerFile,
+    wipe: Annotated[str | None, typer.Option(help="Serial number of the disk: the consent to wipe it.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Go through every step and do none.")] = False,
+    stick: Stick = None,
+    medium: Medium = None,
+    journal: JournalFile = None,
+    unattended: Unattended = False,
+) -> None:
+    """Install. Wipes the disk, once its serial was given; what was done is noted so that resume can go on."""
+    read = read_answers(answers)
+    devices = _devices(None)
+    facts = facts_for(read, devices, stick, medium)
+    plan = make_plan(facts, read)
+    if not plan.steps:
+        typer.echo(plan_text(plan))
+        return
+    if dry_run:
+        dry = DryRun(typer.echo)
+        for step in plan.steps:
+            dry.execute(step.action)
+        return
+    check_consent(plan.target.disk, [read.disk.wipe, wipe, facts.argument(WIPE)])
+    _demand_root()
+    with locked():
+        noted = start_journal(_journal_path(journal, facts), plan)
+        _install(noted, plan.target.disk, read if unattended else None)
+
+
+@app.command()
+def resume(
+    answers: Annotated[Path | None, typer.Argument(help="The answer file, to make sure that it is the same.")] = None,
+    stick: Stick = None,
+    medium: Medium = None,
+    journal: JournalFile = None,
+    unattended: Unattended = False,
+) -> None:
+    """Go on with an installation that a power cut or an error stopped."""
+    _demand_root()
+    with locked():
+        SystemExecutor({}, read_inventory, Path(ROOT)).execute(Unmount(str(ROOT)))
+        devices = _devices(None)
+        read = None if answers is None else read_answers(answers)
+        facts = gather(devices, stick=stick) if read is None else facts_for(read, devices, stick, medium)
+        wanted = None if read is None else installation_id(facts, read)
+        noted = open_journal(_journal_path(journal, facts), wanted)
+        disk = find_disk(devices, noted.identity, noted.size_bytes)
+        _install(noted, disk, read if unattended else None)
+
+
+def _install(noted: Journal, disk: BlockDevice, finish: Answers | None) -> None:
+    """Carries out what is left and does what ``finish`` says at the end. Raises InstallFailed."""
+    executor = SystemExecutor(device_paths(disk), read_inventory, Path(ROOT))
+    try:
+        carry_out(noted, executor, typer.echo)
+    except InstallFailed:
+        with contextlib.suppress(InstallFailed):
+            executor.execute(Unmount(str(ROOT)))
+        if finish is not None:
+            _then(finish.finish.on_error)
+        raise
+    typer.echo("R1 Box is installed.")
+    if finish is not None:
+        _then(finish.finish.on_success)
+
+
+def _then(what: str) -> None:
+    if what != "stay":
+        run_command(["systemctl", what], 60.0, (0,))
+
+
+def _demand_root() -> None:
+    if os.geteuid() != 0:
+        raise InstallRefused("machine_unfit", "Installing needs root.", "Run it with sudo.")
+
+
+@contextlib.contextmanager
+def locked(path: Path = LOCK) -> Iterator[None]:
+    """Two installations at once would write to one disk. Raises InstallRefused (``machine_unfit``)."""
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise InstallRefused("machine_unfit", "Another r1box-install is at work.", "Wait for its end.") from error
+        yield
+
+
+def _journal_path(given: Path | None, facts: Facts) -> Path:
+    """On the stick: the machine's own memory forgets it with the power."""
+    return given or (facts.stick or Path("/run/r1box")) / JOURNAL_NAME
 
 
 def _devices(inventory: Path | None) -> tuple[BlockDevice, ...]:
