@@ -1,23 +1,158 @@
-"""The console's entry point, `r1box-console`."""
+"""The console's application: its screens, themes and commands, and the tasks that ask the box."""
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Iterable
+from datetime import tzinfo
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.command import CommandPalette
+from textual.screen import Screen
+from textual.theme import Theme
+
+from tui.box import BoxView
+from tui.client import BoxClient
+from tui.look import Language, Look
+from tui.resource import POLL_S, Clock, SystemClock
+from tui.screens.base import BoxScreen
+from tui.screens.dashboard import DashboardScreen
+from tui.screens.issues import IssuesScreen
+from tui.strings import Words
+from tui.views import Drawing
+from tui.widgets.dialogs import CodeDialog
+
+Keys = tuple[tuple[str, str, str], ...]
+
+DARK = Theme(
+    name="r1box-dark", dark=True, primary="#5aa9e6", secondary="#7f8fa6", accent="#5aa9e6", warning="#e5b567",
+    error="#ef6b73", success="#7bc275", foreground="#d8dee9", background="#11151a", surface="#171c22", panel="#222a33",
+    variables={"border": "#4b5866", "text-muted": "#8b98a9"},
+)  # fmt: skip
+LIGHT = Theme(
+    name="r1box-light", dark=False, primary="#0b63a8", secondary="#56657a", accent="#0b63a8", warning="#8a5a00",
+    error="#b3261e", success="#1f6f2b", foreground="#1b2129", background="#fbfbf9", surface="#f2f2ee", panel="#e3e5e4",
+    variables={"border": "#8a94a0", "text-muted": "#56606c"},
+)  # fmt: skip
+# Colours that the kernel's console has exactly, so that nothing is rounded to something unreadable.
+EIGHT_DARK = Theme(
+    name="r1box-8-dark", dark=True, primary="#00aaaa", secondary="#aaaaaa", accent="#00aaaa", warning="#aa5500",
+    error="#aa0000", success="#00aa00", foreground="#aaaaaa", background="#000000", surface="#000000", panel="#000000",
+    variables={"border": "#aaaaaa", "text-muted": "#aaaaaa"},
+)  # fmt: skip
+EIGHT_LIGHT = Theme(
+    name="r1box-8-light", dark=False, primary="#0000aa", secondary="#000000", accent="#0000aa", warning="#aa5500",
+    error="#aa0000", success="#00aa00", foreground="#000000", background="#aaaaaa", surface="#aaaaaa", panel="#aaaaaa",
+    variables={"border": "#000000", "text-muted": "#000000"},
+)  # fmt: skip
 
 
-def main() -> int:
-    """Say that there is no console yet and what does its work; exit code 2."""
-    print(
-        "The operator's console is not built yet. Until it is:\n"
-        "  r1box detect        what cards and memory this machine has\n"
-        "  r1box plan          which R1 fits and why others do not\n"
-        "  r1box models        what is in the model store\n"
-        "  r1box keys          who may use the box\n"
-        "  r1box chat          a conversation in the terminal",
-        file=sys.stderr,
+class ConsoleApp(App[None]):
+    """The operator's console on one box."""
+
+    TITLE = "R1 Box"
+    CSS_PATH = "styles.tcss"
+    ENABLE_COMMAND_PALETTE = True
+    MODES: ClassVar[dict[str, type[Screen[None]]]] = {"dashboard": DashboardScreen, "issues": IssuesScreen}  # type: ignore[assignment]
+    DEFAULT_MODE = "dashboard"
+    COMMON_KEYS: ClassVar[Keys] = (
+        ("question_mark", "help", ""),
+        ("ctrl+p", "commands", ""),
+        ("q", "quit", ""),
+        ("t", "theme", ""),
+        ("l", "language", ""),
     )
-    return 2
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("1", "go('dashboard')", show=False),
+        Binding("6", "go('issues')", show=False),
+        Binding("t", "theme", show=False),
+        Binding("l", "language", show=False),
+        Binding("q", "quit", show=False),
+    ]
 
+    def __init__(
+        self,
+        client: BoxClient,
+        *,
+        look: Look,
+        language: Language = "en",
+        light: bool = False,
+        clock: Clock | None = None,
+        zone: tzinfo | None = None,
+        poll_s: float = POLL_S,
+    ) -> None:
+        super().__init__()
+        self.zone = zone
+        self.drawing = Drawing(look, Words(language))
+        self.box = BoxView(client, clock or SystemClock(), self._changed, every_s=poll_s)
+        for theme in (DARK, LIGHT, EIGHT_DARK, EIGHT_LIGHT):
+            self.register_theme(theme)
+        self.theme = self._theme_name(light)
+        self.set_class(look.plain, "-plain")
 
-if __name__ == "__main__":
-    sys.exit(main())
+    def on_mount(self) -> None:
+        """Begin to ask, and to show how old the answers are."""
+        for resource in self.box.all():
+            self.run_worker(resource.poll(), group="polls")
+        self.set_interval(1.0, self._changed)
+
+    def screen_keys(self) -> Keys:
+        """(key, word, action) of the screens."""
+        return (("1", "screen.dashboard", ""), ("6", "screen.issues", ""))
+
+    def _changed(self) -> None:
+        if self.is_running and self._screen_stack and isinstance(self.screen, BoxScreen):
+            self.screen.paint()
+
+    def _theme_name(self, light: bool) -> str:
+        return f"r1box-{'8-' if self.drawing.look.plain else ''}{'light' if light else 'dark'}"
+
+    def action_go(self, mode: str) -> None:
+        """Show another screen; a dialog is answered first."""
+        if isinstance(self.screen, BoxScreen):
+            self.switch_mode(mode)
+
+    def action_theme(self) -> None:
+        """Light to dark and back."""
+        self.theme = self._theme_name(self.current_theme.dark)
+
+    def action_language(self) -> None:
+        """English to Chinese and back, where the terminal can show it."""
+        other: Language = "zh" if self.drawing.words.language == "en" and self.drawing.look.chinese else "en"
+        self.drawing = Drawing(self.drawing.look, Words(other))
+        self._changed()
+
+    def action_code(self) -> None:
+        """The chat page's QR code."""
+        self.push_screen(CodeDialog(self.drawing, self.box.client.target.page_url))
+
+    def action_refresh_box(self) -> None:
+        """Ask for everything now."""
+        self.box.wake()
+
+    def action_command_palette(self) -> None:
+        """The commands by name, with the catalogue's words."""
+        if isinstance(self.screen, BoxScreen):
+            self.push_screen(CommandPalette(placeholder=self.drawing.words("palette.search"), id="--command-palette"))
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """What the palette lists."""
+        words = self.drawing.words
+        for mode in self.MODES:
+            yield SystemCommand(
+                words(f"screen.{mode}"), words(f"about.{mode}"), lambda mode=mode: self.switch_mode(mode)
+            )
+        commands = [
+            ("refresh", self.action_refresh_box),
+            ("code", self.action_code),
+            ("theme", self.action_theme),
+            ("language", self.action_language),
+            ("quit", self.exit),
+        ]
+        if isinstance(screen, BoxScreen):
+            commands.insert(0, ("help", screen.action_help))
+        if isinstance(screen, IssuesScreen):
+            commands.insert(0, ("check", screen.action_check))
+        for word, action in commands:
+            yield SystemCommand(words(f"key.{word}"), words(f"about.{word}"), action)

@@ -114,8 +114,8 @@ def test_ci_runs_the_tests() -> None:
     assert lines[-1] == "make test"
 
 
-def test_the_console_says_what_to_use_until_it_is_built(capsys: pytest.CaptureFixture[str]) -> None:
-    from tui.app import main
+def test_the_console_wants_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    from tui.__main__ import main
 
-    assert main() == 2
-    assert "r1box" in capsys.readouterr().err
+    assert main([]) == 2
+    assert "needs a terminal" in capsys.readouterr().err

@@ -1,0 +1,97 @@
+"""What lies over a screen: the keys, a question, the QR code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rich.cells import cell_len, set_cell_size
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Button, Static
+
+from tui.qr import qr_rows
+from tui.views import QUIET, Drawing
+
+
+class HelpDialog(ModalScreen[None]):
+    """The keys of the screen below: (key, what it does) each."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,f1,q,enter", "dismiss(None)", show=False)]
+
+    def __init__(self, draw: Drawing, title: str, keys: Sequence[tuple[str, str]]) -> None:
+        super().__init__()
+        self._draw, self._title, self._keys = draw, title, keys
+
+    def compose(self) -> ComposeResult:
+        """One line for each key."""
+        pad = max(cell_len(key) for key, _ in self._keys) + 2
+        lines = [Content.assemble((set_cell_size(key, pad), "bold $primary"), text) for key, text in self._keys]
+        with VerticalScroll(classes="dialog") as dialog:
+            dialog.border_title = Content(self._title)
+            yield Static(
+                Content("\n").join([*lines, Content(""), Content.styled(self._draw.words("help.close"), QUIET)])
+            )
+
+
+class ConfirmDialog(ModalScreen[bool]):
+    """A question before something is changed. The way out has the focus."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,n", "dismiss(False)", show=False),
+        Binding("y", "dismiss(True)", show=False),
+        Binding("left,right", "app.focus_next", show=False),
+    ]
+
+    def __init__(self, draw: Drawing, question: str, about: str) -> None:
+        super().__init__()
+        self._draw, self._question, self._about = draw, question, about
+
+    def compose(self) -> ComposeResult:
+        """The question, what it is for, two buttons."""
+        words = self._draw.words
+        with VerticalScroll(classes="dialog") as dialog:
+            dialog.border_title = Content(words("confirm.title"))
+            dialog.can_focus = False
+            yield Static(Content.styled(self._question, "bold"))
+            yield Static(Content(words("confirm.issue", message=self._about)))
+            with Horizontal(classes="buttons"):
+                yield Button(Content(f"[ {words('confirm.no')} ]"), id="no", compact=True)
+                yield Button(Content(f"[ {words('confirm.yes')} ]"), id="yes", compact=True)
+            yield Static(Content.styled(words("confirm.keys"), QUIET))
+
+    def on_button_pressed(self, event: Button.Pressed) -> None:
+        """Answer."""
+        event.stop()
+        self.dismiss(event.button.id == "yes")
+
+
+class CodeDialog(ModalScreen[None]):
+    """The chat page's address as a QR code, or why there is none."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,c,q,enter", "dismiss(None)", show=False)]
+
+    def __init__(self, draw: Drawing, url: str | None) -> None:
+        super().__init__()
+        self._draw, self._url = draw, url
+
+    def compose(self) -> ComposeResult:
+        """Dark on light, whatever the theme: cameras want it so."""
+        words, look = self._draw.words, self._draw.look
+        with VerticalScroll(classes="dialog code") as dialog:
+            dialog.border_title = Content(words("code.title"))
+            if self._url is None:
+                yield Static(words("code.unknown"), markup=False)
+                return
+            yield Static(Content.styled(self._url, "bold"))
+            if not look.blocks:
+                yield Static(words("code.no_blocks"), markup=False)
+                return
+            rows = qr_rows(self._url)
+            if len(rows) + 4 > self.app.size.height or len(rows[0]) + 6 > self.app.size.width:
+                yield Static(words("code.no_room"), markup=False)
+                return
+            yield Static(Content("\n".join(rows)), classes="qr")
