@@ -166,6 +166,8 @@ def contents(device: BlockDevice) -> tuple[str, ...]:
     if not device.children:
         if device.file_system:
             return (f"{_file_system(device)} on the whole disk",)
+        if device.mount_points:
+            return (f"a file system on the whole disk, mounted on {device.mount_points[0]}",)
         return (f"a {device.table} partition table without partitions",) if device.table else ("nothing recognised",)
     return tuple(_part_words(child) for child in device.children)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -189,3 +190,45 @@ def test_one_at_a_time(tmp_path: Path) -> None:
         said: list[str] = []
         DryRun(said.append).execute(MakeFolder("/x"))
     assert said == ["would make the folder /x"]
+
+
+def test_apply_stops_and_resume_goes_on(medium: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    carried: list[str] = []
+    broken = {"copy-image"}
+
+    class Machine:
+        def __init__(self, paths: Mapping[str, str], inventory: object, own: Path) -> None:
+            self.disk = paths.get("@disk")
+
+        def execute(self, action: Action) -> None:
+            if action.kind in broken:
+                raise InstallFailed("action_failed", "The stick gave no answer.", "Plug it in, then resume.")
+            carried.append(f"{self.disk} {action.kind}")
+
+    monkeypatch.setattr(cli, "SystemExecutor", Machine)
+    monkeypatch.setattr(cli, "_demand_root", lambda: None)
+    monkeypatch.setattr(cli, "locked", lambda: contextlib.nullcontext())
+    where = ["--medium", str(medium), "--journal", str(tmp_path / "journal")]
+    least = str(FIXTURES / "accept/least.toml")
+    stopped = CliRunner().invoke(cli.app, ["apply", least, *where])
+    assert isinstance(stopped.exception, InstallFailed)
+    assert carried[-1] == "/dev/nvme0n1 unmount"
+    again = CliRunner().invoke(cli.app, ["apply", least, *where]).exception
+    assert isinstance(again, InstallRefused)
+    assert again.code == "journal_of_another_plan"
+
+    broken.clear()
+    carried.clear()
+    moved = [replace(disk, path="/dev/nvme5n1") if disk.name == "nvme0n1" else disk for disk in inventory()]
+    monkeypatch.setattr(cli, "read_inventory", lambda: tuple(moved))
+    other = tmp_path / "other.toml"
+    other.write_text((FIXTURES / "accept/least.toml").read_text() + "[service]\nport = 81\n")
+    refused = CliRunner().invoke(cli.app, ["resume", str(other), *where]).exception
+    assert isinstance(refused, InstallRefused)
+    assert refused.code == "journal_of_another_plan"
+    carried.clear()
+    ended = CliRunner().invoke(cli.app, ["resume", least, *where])
+    assert ended.exit_code == 0, ended.output
+    assert ended.output.endswith("R1 Box is installed.\n")
+    # The disk is found by its serial under its new name, looked at first, and only then written to.
+    assert carried[1:3] == ["/dev/nvme5n1 confirm-disk", "/dev/nvme5n1 copy-image"]

@@ -88,6 +88,8 @@ def test_nobody_can_agree_to_a_disk_without_a_name() -> None:
 def test_contents_in_words() -> None:
     found = {device.name: contents(device) for device in inventory()}
     assert found["nvme0n1"] == ("nothing recognised",)
+    recorded = {device.name: contents(device) for device in inventory("virtual-machine")}
+    assert recorded["vda"] == ("a file system on the whole disk, mounted on /",)
     assert found["sdb"][0].endswith("(carries raid1 md0)")
     assert found["sda"][0] == 'sda1, 100.0 MiB, vfat named "SYSTEM", partition "EFI system partition"'
 
