@@ -79,11 +79,15 @@ class FactsReader:
     async def verify(self, model_id: str) -> str | None:
         """Read a model's files again; the problem, or ``None``. Raises ModelNotFound."""
         results = await asyncio.to_thread(self._verify, model_id)
-        if results is None:
+        self.note_verified(model_id, results)
+        return results
+
+    def note_verified(self, model_id: str, problem: str | None) -> None:
+        """What somebody else found when reading a model again."""
+        if problem is None:
             self._damaged.pop(model_id, None)
         else:
-            self._damaged[model_id] = results
-        return results
+            self._damaged[model_id] = problem
 
     async def __call__(self) -> BoxFacts:
         entries = await self._models.entries()

@@ -1,5 +1,7 @@
 """The daemon: wires store, engine, serving and API together, and runs them until it is told to stop.
 
+Over 400 lines because it is the one place where all parts meet.
+
 Order of a start: state folder and database -> model store -> the listening socket -> HTTP (``/readyz`` says
 "starting") and telemetry -> detection of the hardware -> placement of the model on this machine -> engine. Everything
 that can be refused is refused before the model is loaded.
@@ -48,6 +50,7 @@ from appliance.metrics.thinking import ThinkingCollector
 from appliance.model_host import ModelHost
 from appliance.model_parts import HostParts
 from appliance.model_setup import ModelSetup, remember_memory, set_up
+from appliance.operations import Operations
 from appliance.paths import prepare_state
 from appliance.schemas.offload import Offload
 from appliance.security.accounts import Accounts
@@ -156,7 +159,8 @@ class Daemon:
         self._notifier = ServiceNotifier.from_environment()
         self._admissions = AdmissionBook(lambda: Admission(seats=1, max_waiting=self._settings.max_waiting))
         self._certificate = ServerCertificate(self._settings)
-        self._hardware = HardwareReader(lambda: detect([vendor.probe(ROOT) for vendor in vendors]))
+        self._vendors = tuple(vendors)
+        self._hardware = HardwareReader(self._probe)
         self._detection: asyncio.Task[HardwareSnapshot] | None = None
         self._sampler = _sampler(self._settings, vendors)
         self._telemetry = TelemetryService(self._sampler, self._hardware.devices)
@@ -190,6 +194,7 @@ class Daemon:
         )
         self._host.on_change(self._facts.note)
         fixups = all_fixups(models=self._host, verifier=self._facts, hardware=self._hardware, offload=self._offload)
+        self._operations = self._make_operations()
         self._issues = IssueBoard(self._facts, CHECKS, fixups)
         self._books = Bookkeeping(foundation.database, foundation.accounts.audit, self._settings)
         self._chat = ChatService(
@@ -230,6 +235,7 @@ class Daemon:
                 hardware=self._hardware,
                 offload=self._offload,
                 issues=self._issues,
+                jobs=self._operations.jobs,
                 version=version("r1box"),
                 max_request_bytes=self._settings.max_request_bytes,
                 allowed_origins=frozenset(self._settings.allowed_origins),
@@ -255,6 +261,7 @@ class Daemon:
         await self._books.start()
         await self._chats.start()
         console = await AdminSocket.beside(server, self._settings)
+        await self._operations.start()
         host, port = listener.getsockname()[:2]
         http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         companions = [asyncio.create_task(work, name=name) for name, work in self._companions(host, port).items()]
@@ -282,6 +289,7 @@ class Daemon:
             server.should_exit = True
             await asyncio.wait({http})
             await console.aclose()
+            await self._operations.aclose()
             await self._issues.aclose()
             await self._offload.aclose()
             await self._chats.aclose()
@@ -330,6 +338,20 @@ class Daemon:
         self._host.start()
         self._issues.start()
         self._reporter.ready(self._setup, info, host, port)
+
+    def _make_operations(self) -> Operations:
+        return Operations(
+            self._settings,
+            self._foundation.database,
+            self._foundation.accounts.audit,
+            store=self._foundation.models,
+            models=self._host,
+            detect=self._probe,
+            verified=self._facts.note_verified,
+        )
+
+    def _probe(self) -> HardwareSnapshot:
+        return detect([vendor.probe(ROOT) for vendor in self._vendors])
 
     def _on_engine(self, status: EngineStatus) -> None:
         self._reporter.engine(status)

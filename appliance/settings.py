@@ -2,6 +2,8 @@
 
 Every field's description is its documentation; ``docs/settings.md`` repeats them and a test compares the two. A key
 that does not exist or a value that cannot be used stops the start: no setting falls back in silence.
+
+Over 400 lines because it is the one list of all settings with their descriptions.
 """
 
 from __future__ import annotations
@@ -260,6 +262,15 @@ class Settings(BaseSettings):
         default=True,
         description="Whether a thought or an answer that goes in circles is ended.",
     )
+    job_folders: Annotated[tuple[Folder, ...], NoDecode, BeforeValidator(_listed)] = Field(
+        default=(),
+        description="Folders that jobs may import from and export to beside mounted media (/media, /run/media, /mnt), "
+        "with commas between them.",
+    )
+    jobs_at_once: int = Field(
+        default=2, ge=1, le=16, description="Downloads, imports, checks and exports that run at the same time."
+    )
+    jobs_keep: int = Field(default=500, ge=10, le=100_000, description="Ended jobs that are remembered.")
     start_timeout_s: float = Field(
         default=900.0, gt=0, le=86_400, description="Seconds that a model may take to load before it counts as failed."
     )

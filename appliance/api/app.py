@@ -16,6 +16,7 @@ from appliance.api.admin.accounts import keys_router, sessions_router, users_rou
 from appliance.api.admin.audit import audit_router
 from appliance.api.admin.hardware import HardwareSource, hardware_router
 from appliance.api.admin.issues import IssueSource, issues_router
+from appliance.api.admin.jobs import JobSource, jobs_router
 from appliance.api.admin.models import ModelAdmin, model_admin_router
 from appliance.api.admin.offload import OffloadSource, offload_router
 from appliance.api.admin.telemetry import TelemetrySource, telemetry_router
@@ -56,7 +57,8 @@ def _no_authority() -> bytes | None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiServices:
     """What the API stands on. ``models`` is ``ModelHost``, ``telemetry`` ``TelemetryService``, ``hardware``
-    ``HardwareReader``, ``offload`` ``OffloadService``, ``issues`` ``IssueBoard``. ``allowed_origins``: other servers
+    ``HardwareReader``, ``offload`` ``OffloadService``, ``issues`` ``IssueBoard``,
+    ``jobs`` ``JobService``. ``allowed_origins``: other servers
     whose pages may use the API. ``authority`` reads the box's own authority (PEM)."""
 
     chat: ChatService
@@ -69,6 +71,7 @@ class ApiServices:
     hardware: HardwareSource
     offload: OffloadSource
     issues: IssueSource
+    jobs: JobSource
     version: str
     max_request_bytes: int
     authority: Callable[[], bytes | None] = _no_authority
@@ -143,6 +146,7 @@ def _admin(access: Access, services: ApiServices, app: FastAPI) -> APIRouter:
     operating.include_router(offload_router(services.offload))
     operating.include_router(model_admin_router(services.models))
     operating.include_router(issues_router(services.issues))
+    operating.include_router(jobs_router(services.jobs, keep_alive_s=services.keep_alive_s))
     accounts, seeing = services.accounts, access.router(Permission.ACCOUNTS_READ)
     seeing.include_router(usage_router(services.usage))
     auditing = access.router(Permission.AUDIT_READ)

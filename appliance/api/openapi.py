@@ -14,6 +14,7 @@ from starlette.responses import Response
 from appliance.api.access import Entry, rules
 from appliance.schemas import accounts, chats
 from appliance.schemas.errors import ErrorEnvelope
+from appliance.schemas.jobs import JobRequest
 from appliance.schemas.openai_completion import CompletionBody
 from appliance.schemas.openai_request import ChatCompletionRequest
 from appliance.schemas.openai_responses import ResponseRequest
@@ -37,6 +38,7 @@ _BODIES = (
     chats.ChatCreate,
     chats.ChatChange,
     chats.MessageCreate,
+    JobRequest,
 )
 _REFERENCE = "#/components/schemas/{model}"
 

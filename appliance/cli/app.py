@@ -16,6 +16,7 @@ from appliance.cli import (
     detect,
     doctor,
     issues,
+    jobs,
     keys,
     models,
     models_live,
@@ -42,6 +43,7 @@ app.add_typer(doctor.app, name="doctor")
 app.command("plan")(plan.plan_command)
 app.command("chat")(chat.chat_command)
 app.command("issues")(issues.issues_command)
+app.command("jobs")(jobs.jobs_command)
 models_live.register(models.app)
 models_pull.register(models.app)
 models_requantize.register(models.app)

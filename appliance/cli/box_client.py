@@ -52,6 +52,10 @@ class BoxClient:
         """The JSON of a POST; it may take minutes. Raises BoxUnreachable, BoxRefused."""
         return self._ask("POST", path, body)
 
+    def delete(self, path: str) -> Any:
+        """The JSON of a DELETE. Raises BoxUnreachable, BoxRefused."""
+        return self._ask("DELETE", path, None)
+
     def _ask(self, method: str, path: str, body: dict[str, object] | None) -> Any:
         import httpx
 

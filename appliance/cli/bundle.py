@@ -305,23 +305,9 @@ def _tell_created(made: CreatedBundle, *, as_json: bool) -> None:
 
 
 def _medium(folder: Path) -> tuple[str | None, int]:
-    """The file system under ``folder``, and the bytes that a bundle there may take: what is free and what an
-    interrupted attempt has written."""
-    import os
+    from appliance.jobs.folders import medium_of
 
-    from drivers.mounts import read_mounts
-    from models.bundle.writing import StickWriter
-    from models.store_files import disk_bytes
-
-    existing = folder.absolute()
-    while not existing.exists():
-        existing = existing.parent
-    real = existing.resolve()
-    mounts = [m for m in read_mounts() if real.is_relative_to(m.mount_point)]
-    mount = max(mounts, key=lambda m: len(m.mount_point), default=None)
-    stats = os.statvfs(existing)
-    written = disk_bytes([folder, StickWriter.partial_of(folder)])
-    return (mount.filesystem if mount else None), stats.f_bavail * stats.f_frsize + written
+    return medium_of(folder)
 
 
 def _ask_for_empty_stick(manifest: BundleManifest, number: int, last: Path) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -119,54 +118,18 @@ def parse_rate(text: str) -> int:
 
 
 def _hubs(settings: Settings, limit_rate: str | None) -> list[Hub]:
-    from models.download_http import RateLimit
-    from models.hubs import HubName, access_from, make_hub
+    from appliance.jobs.hubs import hubs_of
 
-    rate = parse_rate(limit_rate) if limit_rate is not None else settings.download_bytes_per_s
-    limit = RateLimit(rate) if rate is not None else None
-    endpoints = {
-        HubName.HUGGINGFACE: settings.huggingface_endpoint,
-        HubName.MODELSCOPE: settings.modelscope_endpoint,
-    }
-    tokens = {
-        HubName.HUGGINGFACE: settings.huggingface_token_file,
-        HubName.MODELSCOPE: settings.modelscope_token_file,
-    }
-    return [
-        make_hub(
-            access_from(
-                hub,
-                os.environ,
-                endpoint=endpoints[hub],
-                token_file=tokens[hub],
-                proxy=settings.hub_proxy,
-                ca_bundle=settings.hub_ca_bundle,
-                limit=limit,
-            )
-        )
-        for hub in map(HubName, settings.hub_order.split(","))
-    ]
+    return hubs_of(settings, None if limit_rate is None else parse_rate(limit_rate))
 
 
 def _plans(catalogue: Catalogue, settings: Settings) -> PlanResult:
     """What fits this machine, as ``r1box plan`` finds it."""
     from appliance.cli.models import open_store
-    from appliance.engine.installed import installed_engines
-    from appliance.model_setup import engine_vendors, measured_corrections
+    from appliance.jobs.hubs import plans_of
     from drivers.probe import default_probes, detect
-    from models.planner import plan
-    from models.types import EngineName
 
-    return plan(
-        catalogue,
-        detect(default_probes()),
-        settings.seats,
-        settings.context_tokens,
-        usable_vendors=engine_vendors(settings.backends_dir),
-        engines=tuple(EngineName),
-        installed=installed_engines(),
-        corrections=measured_corrections(settings, lambda: open_store().list().models),
-    )
+    return plans_of(settings, catalogue, open_store(), detect(default_probes()))
 
 
 # --- pulling ---------------------------------------------------------------------------------------------------------

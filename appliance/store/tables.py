@@ -176,3 +176,23 @@ class RequestLog(SQLModel, table=True):
     first_token_s: float | None = Field(default=None, sa_column=Column(Float(), nullable=True))
     duration_s: float = Field(sa_column=Column(Float(), nullable=False))
     changed: str | None = Field(default=None, sa_column=Column(Text(), nullable=True))
+
+
+class JobRow(SQLModel, table=True):
+    """Long work (``appliance.schemas.jobs.Job``); ``request``, ``progress``, ``result`` and ``error`` are JSON."""
+
+    __tablename__ = "job"
+    __table_args__ = (Index("ix_job_created_at", "created_at"),)
+
+    id: str = Field(sa_column=Column(String(32), primary_key=True))
+    kind: str = Field(sa_column=Column(String(32), nullable=False))
+    state: str = Field(sa_column=Column(String(16), nullable=False))
+    request: str = Field(sa_column=Column(Text(), nullable=False))
+    created_by: str = Field(sa_column=Column(String(64), nullable=False))
+    created_at: datetime = Field(sa_column=Column(UtcDateTime(), nullable=False))
+    started_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime(), nullable=True))
+    ended_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime(), nullable=True))
+    cancellable: bool = Field(sa_column=Column(Boolean(), nullable=False))
+    progress: str = Field(sa_column=Column(Text(), nullable=False))
+    result: str | None = Field(default=None, sa_column=Column(Text(), nullable=True))
+    error: str | None = Field(default=None, sa_column=Column(Text(), nullable=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from appliance.store.migrations import m0001_api_key, m0002_accounts, m0003_usage, m0004_chats
+from appliance.store.migrations import m0001_api_key, m0002_accounts, m0003_usage, m0004_chats, m0005_jobs
 
 
 class Migration(Protocol):
@@ -17,5 +17,5 @@ class Migration(Protocol):
     def upgrade(self) -> None: ...
 
 
-MIGRATIONS = (m0001_api_key, m0002_accounts, m0003_usage, m0004_chats)
+MIGRATIONS = (m0001_api_key, m0002_accounts, m0003_usage, m0004_chats, m0005_jobs)
 HEAD = MIGRATIONS[-1].revision

@@ -16,11 +16,13 @@ from appliance.chats.service import Chats
 from appliance.engine.base import Engine, EngineInfo, EngineStatus
 from appliance.errors import IssueNotFound, ModelNotReady
 from appliance.hardware import HardwareReader
+from appliance.jobs.service import JobService
 from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.issues import IssueCollector
 from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.metrics.thinking import ThinkingCollector
+from appliance.operations import Operations
 from appliance.schemas.issues import FixupResult, IssueList
 from appliance.schemas.models import ModelEntries, ModelEntry
 from appliance.schemas.offload import Offload
@@ -34,11 +36,13 @@ from appliance.serving.admission_book import AdmissionBook
 from appliance.serving.chat import ChatService
 from appliance.serving.profile import profile_for
 from appliance.serving.types import ServedModel
+from appliance.settings import Settings
 from appliance.store.database import open_database
 from appliance.telemetry import TelemetryService
 from appliance.usage.report import UsageReport
 from appliance.usage.writer import UsageWriter
 from drivers.types import Device, HardwareSnapshot, Host
+from models.model_store import ModelStore
 from tests.drivers.telemetry_parts import Rig, ScriptedMonitor, card, lost, rig
 from tests.fakes.engine import FAKE_INFO, FakeEngine, FakeEngineSource
 
@@ -80,6 +84,9 @@ class Manager(FakeEngineSource):
     async def load(self, model_id: str, *, swap: bool = True, pin: bool = False) -> EngineInfo:
         self.asked.append(("load", model_id, swap, pin))
         return self.info
+
+    def progress(self, model_id: str) -> float | None:
+        return None
 
     async def unload(self, model_id: str, *, drain_timeout_s: float) -> None:
         self.asked.append(("unload", model_id, drain_timeout_s))
@@ -161,6 +168,8 @@ class Box:
     verdicts: Verdicts
     issues: Issues
     chats: Chats
+    jobs: JobService
+    store: ModelStore
 
     def use(self, engine: FakeEngine) -> FakeEngine:
         """Put another engine in."""
@@ -209,6 +218,12 @@ def make_box(folder: Path) -> Box:
     hardware = HardwareReader(machine.detect)
     telemetry = TelemetryService(made.sampler, hardware.devices)
     verdicts, issues = Verdicts(), Issues()
+    (folder / "stick").mkdir()
+    settings = Settings(state_dir=folder, models_dir=folder / "models", job_folders=(folder / "stick",))
+    store = ModelStore(folder / "models")
+    jobs = Operations(
+        settings, database, accounts.audit, store=store, models=manager, detect=machine.detect, verified=lambda *_: None
+    ).jobs
     chat = ChatService(models, manager, admissions, gate=Metering(limits, writer))
     chats = Chats(database, chat)
     app = create_app(
@@ -229,6 +244,7 @@ def make_box(folder: Path) -> Box:
             hardware=hardware,
             offload=verdicts,
             issues=issues,
+            jobs=jobs,
             version="1.2.3",
             max_request_bytes=MAX_REQUEST_BYTES,
             web_folder=web,
@@ -236,4 +252,4 @@ def make_box(folder: Path) -> Box:
     )
     secret = keys.create("tester", Grant(scopes=EVERYTHING)).secret
     parts = (engine, manager, admission, accounts, limits, writer, keys, secret, database, made, monitor, machine)
-    return Box(app, models, *parts, verdicts, issues, chats)
+    return Box(app, models, *parts, verdicts, issues, chats, jobs, store)

@@ -1,0 +1,52 @@
+"""What serves operators beside the models: jobs. Put together by the settings for one run of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Engine
+
+from appliance.jobs.examine import examine
+from appliance.jobs.rows import JobRows
+from appliance.jobs.service import JobService
+from appliance.jobs.works import QUICK_LANE, STORE_LANE, Models, WorkPlace, all_works
+from appliance.security.audit import AuditLog
+from appliance.settings import Settings
+from drivers.types import HardwareSnapshot
+from models.model_store import ModelStore
+
+QUICK_AT_ONCE = 2
+
+
+class Operations:
+    """``start`` before the first request, ``aclose`` after the last one."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Engine,
+        audit: AuditLog,
+        *,
+        store: ModelStore,
+        models: Models,
+        detect: Callable[[], HardwareSnapshot],
+        verified: Callable[[str, str | None], None],
+    ) -> None:
+        """``detect`` blocks; ``verified`` is told what a check of a model found."""
+
+        def doctor() -> dict[str, Any]:
+            return examine(detect(), settings.backends_dir)
+
+        place = WorkPlace(store, settings, audit, models, detect=detect, examine=doctor, verified=verified)
+        lanes = {STORE_LANE: settings.jobs_at_once, QUICK_LANE: QUICK_AT_ONCE}
+        rows = JobRows(database, audit)
+        self.jobs = JobService(rows, all_works(place), lanes, keep=settings.jobs_keep, folders=place.folders.now)
+
+    async def start(self) -> None:
+        """Begin the background work."""
+        await self.jobs.start()
+
+    async def aclose(self) -> None:
+        """End it."""
+        await self.jobs.aclose()
