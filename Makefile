@@ -16,13 +16,14 @@ BIN := $(VENV)/bin
 BOOTSTRAP := $(PYTHON) -m installer.bootstrap --venv $(VENV)
 # -B: root leaves no compiled files in this tree.
 SYSTEM = $(PYTHON) -B -m installer.system $(1) --prefix "$(PREFIX)" --destdir "$(DESTDIR)" $(if $(filter-out 0 no,$(DRY_RUN)),--dry-run)
+PAGE := appliance/api/web-src
 CODE := appliance drivers models tui installer tests
 # A cache of its own: behind a mirror that sends no cache headers, asking again would cost the compiled llama.cpp.
 COMPILE := UV_CACHE_DIR=$(VENV)/lock-cache $(BIN)/uv pip compile --quiet $(UPGRADE) --generate-hashes --no-annotate --no-emit-index-url \
 	--no-emit-find-links --python-version 3.11 --universal --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-page lint format bench lock install uninstall clean
+.PHONY: help run setup test test-web web lint format bench lock install uninstall clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,10 +40,14 @@ test: lint  ## set up if needed, then every check and every test; ARGS goes to p
 	@echo "== pytest"
 	@$(BIN)/python -m pytest -m "not bench" $(ARGS)
 
-test-page:  ## the chat page in Chromium; needs chromium and node on the machine
+web:  ## build the chat page from its source into appliance/api/web; needs node and npm
+	@cd $(PAGE) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error && npm run --silent check && npm run --silent build
+
+test-web:  ## the chat page in Chromium, and that it comes from its source; needs chromium, node and npm
 	@$(BOOTSTRAP) dev
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/page.txt
-	@$(BIN)/python -m pytest tests/page $(ARGS)
+	@cd $(PAGE) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
+	@$(BIN)/python -m pytest tests/web $(ARGS)
 
 lint:  ## formatting, lint, types and import layers
 	@$(BOOTSTRAP) dev
@@ -81,5 +86,5 @@ uninstall:  ## take the service away again; data and settings stay, unless PURGE
 	@$(call SYSTEM,uninstall) --purge "$(PURGE)"
 
 clean:  ## remove the environment, caches and built packages; uv's cache of built wheels stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(PAGE)/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +

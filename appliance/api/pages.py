@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import hashlib
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +19,8 @@ WEB_FOLDER = Path(__file__).parent / "web"
 
 CONTENT_SECURITY_POLICY = (
     "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'; require-trusted-types-for 'script'"
+    # DOMPurify alone may turn text into elements.
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify"
 )
 
 # Own table: the mimetypes module asks files of the operating system, which differ.
@@ -48,14 +51,33 @@ class NoAuthority(AppError):
 _FOR_TOOLS = frozenset(("package.json", "tsconfig.json"))
 
 
+_HASHED_NAME = re.compile(r"^assets/.+-[0-9A-Z]{8}\.\w+$")
+"""Names that the build gives: they change with the content."""
+
+_TEXT = ("text/", "application/json", "application/manifest+json", "image/svg+xml")
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A file in memory with the headers that go with it."""
+    """A file in memory with the headers that go with it. ``packed`` is it in gzip, None where that saves nothing;
+    ``lasting``: its name changes with its content, so that browsers need never ask again."""
 
     url_path: str
     content: bytes
+    packed: bytes | None
     media_type: str
     etag: str
+    lasting: bool
+
+    def headers(self) -> dict[str, str]:
+        """Those of every answer with this file."""
+        return {
+            # Of other names a browser asks each time and mostly gets a 304.
+            "Cache-Control": "public, max-age=31536000, immutable" if self.lasting else "no-cache",
+            "ETag": self.etag,
+            "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+            "Vary": "Accept-Encoding",
+        }
 
 
 def load_pages(folder: Path) -> tuple[Page, ...]:
@@ -67,9 +89,19 @@ def load_pages(folder: Path) -> tuple[Page, ...]:
             continue
         relative = file.relative_to(folder).as_posix()
         content = file.read_bytes()
-        etag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+        # Once and well: pages are packed at the start and sent for as long as the daemon runs.
+        packed = gzip.compress(content, 9, mtime=0) if media_type.startswith(_TEXT) else None
         address = relative.removesuffix("index.html") if file.name == "index.html" else relative
-        pages.append(Page(url_path=f"/{address}", content=content, media_type=media_type, etag=etag))
+        pages.append(
+            Page(
+                url_path=f"/{address}",
+                content=content,
+                packed=packed if packed is not None and len(packed) < len(content) else None,
+                media_type=media_type,
+                etag=f'"{hashlib.sha256(content).hexdigest()[:32]}"',
+                lasting=_HASHED_NAME.match(relative) is not None,
+            )
+        )
     return tuple(pages)
 
 
@@ -82,20 +114,28 @@ def pages_router(pages: tuple[Page, ...]) -> APIRouter:
 
 
 def _endpoint(page: Page) -> Callable[[Request], Awaitable[Response]]:
-    headers = {
-        # The names do not change with the content, so a browser asks each time and mostly gets a 304.
-        "Cache-Control": "no-cache",
-        "ETag": page.etag,
-        "Content-Security-Policy": CONTENT_SECURITY_POLICY,
-    }
+    headers = page.headers()
 
     async def serve(request: Request) -> Response:
         known = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
         if page.etag in known or "*" in known:
             return Response(status_code=304, headers=headers)
+        if page.packed is not None and _takes_gzip(request.headers.get("accept-encoding", "")):
+            # A tag names the exact bytes; the weak form says that both encodings are the same file.
+            packed_headers = {**headers, "Content-Encoding": "gzip", "ETag": f"W/{page.etag}"}
+            return Response(page.packed, headers=packed_headers, media_type=page.media_type)
         return Response(page.content, headers=headers, media_type=page.media_type)
 
     return serve
+
+
+def _takes_gzip(accepted: str) -> bool:
+    """Whether an ``Accept-Encoding`` has gzip and does not exclude it with ``q=0`` (RFC 9110, section 12.5.3)."""
+    for part in accepted.split(","):
+        coding, _, weight = part.strip().partition(";")
+        if coding.strip().lower() in ("gzip", "*"):
+            return re.fullmatch(r"\s*q\s*=\s*0(\.0*)?\s*", weight) is None
+    return False
 
 
 def authority_router(authority: Callable[[], bytes | None]) -> APIRouter:

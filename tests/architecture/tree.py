@@ -9,7 +9,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("appliance", "drivers", "models", "tui", "installer")
 
-_PASSED_OVER = {".git", ".venv", "build", "dist", "__pycache__", ".hypothesis", ".eggs"}
+_PASSED_OVER = {".git", ".venv", "build", "dist", "__pycache__", ".hypothesis", ".eggs", "node_modules"}
 _LARGEST_TEXT_BYTES = 1 << 20
 
 

@@ -1,0 +1,51 @@
+/** What staff who run the box see: a tab for each part of the admin API that this person may read. */
+
+import type { ComponentType, JSX } from 'preact';
+import { useStore } from '../state/store.js';
+import { Cards } from './cards.js';
+import { Issues } from './issues.js';
+import { Models } from './models.js';
+import { Keys, Users } from './people.js';
+import { Requests, Usage } from './usage.js';
+import { type Word, useWords } from './words.js';
+
+interface Tab {
+  id: string;
+  view: ComponentType;
+  needs: string;
+}
+
+const TABS: Tab[] = [
+  { id: 'cards', view: Cards, needs: 'admin:read' },
+  { id: 'models', view: Models, needs: 'admin:read' },
+  { id: 'issues', view: Issues, needs: 'admin:read' },
+  { id: 'requests', view: Requests, needs: 'accounts:read' },
+  { id: 'usage', view: Usage, needs: 'accounts:read' },
+  { id: 'keys', view: Keys, needs: 'accounts:read' },
+  { id: 'users', view: Users, needs: 'accounts:read' },
+];
+
+export function Operator({ tab }: { tab: string }): JSX.Element {
+  const { session } = useStore();
+  const { w } = useWords();
+  const tabs = TABS.filter((one) => session.may(one.needs));
+  const chosen = tabs.find((one) => one.id === tab) ?? tabs[0];
+  return (
+    <div class="operator">
+      <h2>{w('title')}</h2>
+      <nav class="op-tabs" aria-label={w('title')}>
+        {tabs.map((one) => (
+          <a key={one.id} href={`#/operator/${one.id}`} aria-current={one === chosen ? 'page' : undefined}>
+            {w(`tab_${one.id}` as Word)}
+          </a>
+        ))}
+        {session.canChat.value && (
+          <a class="op-back" href="#/">
+            {w('back')}
+          </a>
+        )}
+      </nav>
+      <div class="op-view">{chosen === undefined ? <p class="op-note">{w('forbidden')}</p> : <chosen.view key={chosen.id} />}</div>
+    </div>
+  );
+}

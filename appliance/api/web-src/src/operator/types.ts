@@ -1,0 +1,146 @@
+/** Bodies of the admin API, as the operator area uses them. */
+
+export interface Device {
+  key: string;
+  name: string | null;
+  chip: string | null;
+  state: 'present' | 'lost' | 'unknown';
+  problem: string | null;
+  health: 'ok' | 'warning' | 'alarm' | 'critical' | 'unknown';
+  utilization_percent: number | null;
+  memory_used_bytes: number | null;
+  memory_total_bytes: number | null;
+  temperature_celsius: number | null;
+  power_watts: number | null;
+  clock_mhz: number | null;
+  throttle_reasons: string[];
+}
+
+export interface Host {
+  cpu_percent: number | null;
+  load_1: number | null;
+  memory_used_bytes: number | null;
+  memory_total_bytes: number | null;
+  disk_free_bytes: number | null;
+  network_in_bytes_per_s: number | null;
+  network_out_bytes_per_s: number | null;
+}
+
+export interface TelemetryEvent {
+  id: number;
+  time: string;
+  severity: 'info' | 'warning' | 'error';
+  message: string;
+}
+
+export interface Telemetry {
+  enabled: boolean;
+  host: Host | null;
+  devices: Device[];
+  events: TelemetryEvent[];
+}
+
+export interface Series {
+  subject: string;
+  field: string;
+  mean: (number | null)[];
+}
+
+export interface History {
+  start: string;
+  step_s: number;
+  buckets: number;
+  series: Series[];
+}
+
+export type ModelState = 'installed' | 'starting' | 'ready' | 'draining' | 'stopping' | 'failed';
+
+export interface Model {
+  id: string;
+  name: string;
+  quantization: string;
+  size_bytes: number;
+  state: ModelState;
+  default: boolean;
+  pinned: boolean;
+  load_fraction: number | null;
+  error: string | null;
+  seats: number | null;
+  context_tokens: number | null;
+  devices: string[];
+  offload: string | null;
+  running: number;
+  waiting: number;
+}
+
+export type Severity = 'error' | 'warning' | 'info';
+
+export interface Issue {
+  id: string;
+  severity: Severity;
+  message: string;
+  since: string;
+  hint: string | null;
+  fixups: { name: string; label: string }[];
+}
+
+export interface Issues {
+  issues: Issue[];
+  checked_at: string | null;
+}
+
+export interface UsageItem {
+  day: string | null;
+  subject: string | null;
+  name: string | null;
+  requests: number;
+  errors: number;
+  prompt_tokens: number;
+  thinking_tokens: number;
+  answer_tokens: number;
+  total_tokens: number;
+}
+
+export interface RequestItem {
+  id: number;
+  at: string;
+  name: string;
+  model: string;
+  finish: string;
+  error_code: string | null;
+  prompt_tokens: number;
+  thinking_tokens: number;
+  answer_tokens: number;
+  first_token_s: number | null;
+  duration_s: number;
+}
+
+export interface Key {
+  id: number;
+  name: string;
+  prefix: string;
+  last_used_at: string | null;
+  expires_at: string | null;
+  user_name: string | null;
+  scopes: string[];
+  requests_per_minute: number | null;
+  tokens_per_minute: number | null;
+  tokens_per_day: number | null;
+}
+
+export type RoleName = 'viewer' | 'user' | 'operator' | 'admin';
+
+export interface User {
+  id: number;
+  name: string;
+  role: RoleName;
+  has_password: boolean;
+  must_change_password: boolean;
+  disabled: boolean;
+  last_login_at: string | null;
+}
+
+export interface Page<Item> {
+  items: Item[];
+  next: number | null;
+}

@@ -1,0 +1,1 @@
+"use strict";(()=>{(()=>{let e=document.documentElement,a=o=>{try{return localStorage.getItem(o)}catch{return null}},t=a("r1box.theme"),r=matchMedia("(prefers-color-scheme: dark)").matches;e.dataset.theme=t==="dark"||t==="light"?t:r?"dark":"light";let n=a("r1box.language")??navigator.language??"en";e.lang=n.toLowerCase().startsWith("zh")?"zh-CN":"en"})();})();
