@@ -113,7 +113,10 @@ def load(target: Target, streams: int) -> Result:
 
 def counters(box: Box) -> dict[str, float]:
     text = httpx.get(f"{box.url}/metrics", headers={"Authorization": f"Bearer {box.key}"}).text
-    return {name: float(value) for name, value in re.findall(r"^(r1box_engine_\w+) (\S+)$", text, re.MULTILINE)}
+    return {
+        name: float(value)
+        for name, value in re.findall(r"^(r1box_engine_\w+)(?:\{[^}]*\})? (\S+)$", text, re.MULTILINE)
+    }
 
 
 def show(title: str, rows: list[tuple[str, int, list[Result]]]) -> None:
