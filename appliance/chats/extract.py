@@ -36,6 +36,7 @@ _SOURCE = frozenset(_SOURCE_ENDINGS.split())
 _REASONS = {
     "encrypted": "it needs a password",
     "no_text": "it holds no text; pages that were scanned are pictures of text",
+    "beyond_limits": "it unpacks to more than a document needs",
     "damaged": "it is damaged, or no PDF",
     "too_many_pages": "it has more pages than are read",
 }

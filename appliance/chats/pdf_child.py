@@ -25,7 +25,7 @@ class _Problem(Exception):
 def main() -> int:
     """Exit code 0 when something can be said about the file."""
     data = sys.stdin.buffer.read()
-    from pypdf.errors import PyPdfError  # before the limits: loading code is no matter of the file
+    from pypdf.errors import LimitReachedError, PyPdfError  # before the limits: loading code is no matter of the file
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
@@ -41,6 +41,8 @@ def main() -> int:
         told = {"problem": str(problem)}
     except (MemoryError, RecursionError):
         return 1
+    except LimitReachedError:
+        told = {"problem": "beyond_limits"}
     except (PyPdfError, ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, AssertionError):
         # pypdf answers damage with any of these.
         told = {"problem": "damaged"}

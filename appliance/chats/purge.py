@@ -13,11 +13,12 @@ from appliance.store.database import write_transaction
 
 _STEP_PAGES = 256
 """About a megabyte of the index for each transaction."""
+_PATIENCE_MS = 5_000
 
 
-def purge(engine: Engine) -> bool:
-    """Merge the index and empty the log, if something was deleted since the last time. False when others used the
-    database all the while, so that it is to be tried again. Blocks, seconds for a large index."""
+def purge(engine: Engine, *, patience_ms: int = _PATIENCE_MS) -> bool:
+    """Merge the index and empty the log, if something was deleted since the last time. False when others read the
+    database for ``patience_ms`` on end, so that it is to be tried again. Blocks, seconds for a large index."""
     with engine.connect() as connection:
         asked = connection.exec_driver_sql("SELECT deletions FROM chat_purge").scalar()
     if asked is None:
@@ -29,7 +30,10 @@ def purge(engine: Engine) -> bool:
     with write_transaction(engine) as session:
         session.connection().exec_driver_sql("DELETE FROM chat_purge WHERE deletions = ?", (asked,))
     with engine.connect() as connection:
+        usual_ms = int(connection.exec_driver_sql("PRAGMA busy_timeout").scalar_one())
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {patience_ms}")
         busy = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()[0]
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {usual_ms}")
     if busy:
         with write_transaction(engine) as session:
             session.connection().exec_driver_sql("INSERT OR IGNORE INTO chat_purge (id, deletions) VALUES (1, 1)")

@@ -17,7 +17,7 @@ def title_of(question: str, attachment: str | None = None) -> str:
         if _FENCE.match(line):
             continue
         said = clean_title(_MARKS.sub("", line[:1000]))
-        if said:
+        if any(letter.isalnum() for letter in said):
             first = _END.split(said, maxsplit=1)[0].strip()
             return shortened(first if len(first) >= 4 else said)
     return shortened(attachment or "")

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from appliance.store.migrations import m0001_api_key, m0002_accounts, m0003_usage, m0004_chats, m0005_jobs
+from appliance.store.migrations import (
+    m0001_api_key,
+    m0002_accounts,
+    m0003_usage,
+    m0004_chats,
+    m0005_jobs,
+    m0006_search_text,
+)
 
 
 class Migration(Protocol):
@@ -17,5 +24,5 @@ class Migration(Protocol):
     def upgrade(self) -> None: ...
 
 
-MIGRATIONS = (m0001_api_key, m0002_accounts, m0003_usage, m0004_chats, m0005_jobs)
+MIGRATIONS = (m0001_api_key, m0002_accounts, m0003_usage, m0004_chats, m0005_jobs, m0006_search_text)
 HEAD = MIGRATIONS[-1].revision

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine
+from sqlalchemy import Engine, create_engine
 
 from appliance.chats.errors import BadSearch
 from appliance.chats.messages import NewQuestion
 from appliance.chats.search import owner_tag, snippet, words_of
 from appliance.store.database import open_database
+from appliance.store.upgrade import upgrade
 from tests.appliance.chats.notes import OWNER, Notes
 
 LETTERS = st.text(alphabet="abAB \n\"'*-:^()%_!合同到期éÉ😀", min_size=1, max_size=30)
@@ -142,3 +144,20 @@ def test_marks_are_where_the_words_are(content: str, word: str) -> None:
         assert made.text[start : start + length].lower() in words.all or length == len(words.all[0])
     ends = [start + length for start, length in made.marks]
     assert all(start >= end for (start, _), end in zip(made.marks[1:], ends, strict=False))
+
+
+def test_what_was_indexed_before_the_view_is_found_after_it(tmp_path: Path) -> None:
+    """The database of the revision in which the index read the table itself."""
+    old = create_engine(f"sqlite:///{tmp_path / 'box.db'}")
+    upgrade(old, "0005")
+    notes = Notes(old)
+    chat = notes.chat("请总结这份合同", "needle")
+    old.dispose()
+    engine = open_database(tmp_path / "box.db")
+    after = Notes(engine)
+    assert after.found("合同") == after.found("needle") == [chat.id]
+    with engine.connect() as connection:
+        connection.exec_driver_sql("INSERT INTO chat_search(chat_search, rank) VALUES ('integrity-check', 1)")
+    assert after.chats.delete(OWNER, [chat.id]) == 1
+    assert after.found("needle") == []
+    engine.dispose()
