@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -55,6 +56,16 @@ class ServerCertificate:
             return x509.load_pem_x509_certificates(self.files.certificate.read_bytes())[0].not_valid_after_utc
         except (OSError, ValueError, IndexError):
             return None
+
+    def names(self) -> frozenset[str]:
+        """What the server may be called: its own names, and those that an operator's certificate is for. Blocks."""
+        found = set(self._wanted())
+        if self._settings.tls == "files":
+            with suppress(OSError, ValueError, IndexError, x509.ExtensionNotFound):
+                shown = x509.load_pem_x509_certificates(self.files.certificate.read_bytes())[0]
+                subject = shown.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+                found |= set(subject.value.get_values_for_type(x509.DNSName))
+        return frozenset(found)
 
     def open(self) -> ssl.SSLContext | None:
         """The context for the server, None with TLS off. Blocks. Raises CertificateUnusable."""

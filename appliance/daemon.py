@@ -26,6 +26,7 @@ from sqlalchemy import Engine as Database
 
 from appliance.admin_socket import AdminSocket
 from appliance.api.app import ApiServices, create_app
+from appliance.api.connections import KEEP_ALIVE_S, ConnectionGuard, ConnectionLimits
 from appliance.api.metering import Metering
 from appliance.bookkeeping import Bookkeeping
 from appliance.box_facts import FactsReader
@@ -62,6 +63,7 @@ from appliance.serving.types import SamplingPolicy
 from appliance.settings import Settings
 from appliance.store.database import open_database
 from appliance.system.announce import Announcement, announce_until_cancelled
+from appliance.system.files import allow_many_files
 from appliance.system.names import EVERY_NETWORK, addresses, is_loopback
 from appliance.system.notify import ServiceNotifier
 from appliance.system.signals import on_stop_signal
@@ -85,6 +87,8 @@ STOP_TIMEOUT_S = 15
 """How long a worker may take to end, most of it to write idle chats to disk."""
 
 LISTEN_BACKLOG = 512
+FILES_FOR_THE_BOX = 256
+"""Open files that connections leave: the database's, workers', monitors', downloads'."""
 ROOT = Path("/")
 """Where the drivers look for ``proc``, ``sys`` and ``dev``."""
 
@@ -239,22 +243,30 @@ class Daemon:
                 version=version("r1box"),
                 max_request_bytes=self._settings.max_request_bytes,
                 allowed_origins=frozenset(self._settings.allowed_origins),
+                known_names=self._certificate.names(),
                 authority=self._certificate.authority,
             )
         )
         config = uvicorn.Config(
             app,
+            http=ConnectionGuard(ConnectionLimits(most=self._most_connections())),  # type: ignore[arg-type]
             log_config=None,
             access_log=False,
             ws="none",
             server_header=False,
             lifespan="off",
+            timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
         )
         config.load()
         # uvicorn would make a context of its own from files; this one can take a renewed certificate while it serves.
         config.ssl = context
         return uvicorn.Server(config)
+
+    def _most_connections(self) -> int:
+        """As the settings say, unless the system gives fewer files."""
+        files = allow_many_files()
+        return max(min(self._settings.max_connections, files - FILES_FOR_THE_BOX), 16)
 
     async def _serve(self, server: uvicorn.Server, listener: socket.socket) -> None:
         on_stop_signal(lambda: setattr(server, "should_exit", True))

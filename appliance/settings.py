@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     more_names: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
         default=(),
         description="Names and addresses that the box is reached by beside those it knows itself, with commas between "
-        "them, such as ai.hospital.example. They go into its certificate.",
+        "them, such as ai.hospital.example. They go into its certificate, and browsers may use them.",
     )
     mdns_name: Annotated[str | None, BeforeValidator(_off)] = Field(
         default="r1box",
@@ -188,7 +188,18 @@ class Settings(BaseSettings):
         "it: models stay until another one needs the room.",
     )
     max_waiting: int = Field(
-        default=64, ge=0, le=100_000, description="Requests that may wait for a seat; one more is refused with 429."
+        default=64,
+        ge=0,
+        le=100_000,
+        description="Requests that may wait for a seat; one more is refused with 429. One key or person may have three "
+        "quarters of these places, batch requests half.",
+    )
+    max_connections: int = Field(
+        default=4096,
+        ge=16,
+        le=1_000_000,
+        description="Connections at the same time, as far as the system's limit of open files allows. One more closes "
+        "the one that has been without a request for longest.",
     )
     max_request_bytes: int = Field(
         default=32 * 1024 * 1024,

@@ -1,5 +1,8 @@
 """Who may call which route. Every route has exactly one rule, given by the router it is in; ``check_rules`` proves it.
 
+Whoever comes without a key must call the box by a name that it knows (``appliance.api.hosts``); a session's cookie goes
+to such names alone.
+
 A caller is found in this order: ``Authorization: Bearer KEY``, ``X-Api-Key: KEY`` (Anthropic's clients), the session's
 cookie, the admin socket's peer. The first that is there counts; when it is not valid nothing else is tried.
 
@@ -21,7 +24,9 @@ import structlog
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.routing import iter_route_contexts
 
+from appliance.api.hosts import HostNames
 from appliance.api.metering import CALL, Call
+from appliance.api.tally import Tally
 from appliance.errors import Unauthorized
 from appliance.security.errors import CsrfRejected, Forbidden, NotLoggedIn, PasswordChangeNeeded
 from appliance.security.identity import Caller, CallerKind, local_caller
@@ -31,6 +36,8 @@ from appliance.security.sessions import csrf_token
 
 CSRF_HEADER = "X-R1Box-CSRF"
 SAFE_METHODS = frozenset(("GET", "HEAD", "OPTIONS"))
+PROBED_PATHS = frozenset(("/healthz", "/readyz"))
+"""Load balancers ask for these by any name. What they tell is no secret."""
 _COOKIE = "r1box_session"
 _SECURE_COOKIE = "__Host-r1box_session"
 
@@ -58,13 +65,20 @@ class CallerSource(Protocol):
 class Access:
     """Makes the routers of an application, one for each rule."""
 
-    def __init__(self, accounts: CallerSource, trust: Callable[[Peer], str | None] = trusted_account) -> None:
+    def __init__(
+        self,
+        accounts: CallerSource,
+        trust: Callable[[Peer], str | None] = trusted_account,
+        hosts: HostNames | None = None,
+    ) -> None:
         self._accounts = accounts
         self._trust = trust
+        self._hosts = hosts or HostNames()
+        self._refused = Tally("caller_refused")
 
     def router(self, rule: Rule, *, unsafe: Rule | None = None, prefix: str = "", tag: str | None = None) -> APIRouter:
         """A router whose routes are all under ``rule``; with ``unsafe`` those that change something are under that."""
-        guard = Depends(Guard(rule, unsafe or rule, self.find_caller))
+        guard = Depends(Guard(rule, unsafe or rule, self.find_caller, self._hosts))
         return APIRouter(prefix=prefix, tags=None if tag is None else [tag], dependencies=[guard])
 
     async def find_caller(self, request: Request) -> Caller:
@@ -73,6 +87,7 @@ class Access:
         if key is not None:
             caller = await asyncio.to_thread(self._accounts.caller_by_key, key, address_of(request))
             if caller is None:
+                self._refused.note("invalid_api_key", address_of(request))
                 raise Unauthorized(
                     problem="The API key is not valid: it is mistyped, expired, was revoked, or is of another box."
                 )
@@ -81,6 +96,7 @@ class Access:
         if secret is not None:
             caller = await asyncio.to_thread(self._accounts.caller_by_cookie, secret, address_of(request))
             if caller is None:
+                self._refused.note("not_logged_in", address_of(request))
                 raise NotLoggedIn
             return caller
         peer = peer_of(request)
@@ -103,11 +119,14 @@ class Guard:
     rule: Rule
     unsafe: Rule
     find_caller: Callable[[Request], Any]
+    hosts: HostNames
 
     async def __call__(self, request: Request) -> None:
-        """Raises Unauthorized, NotLoggedIn, Forbidden, PasswordChangeNeeded, CsrfRejected."""
+        """Raises UnknownHost, Unauthorized, NotLoggedIn, Forbidden, PasswordChangeNeeded, CsrfRejected."""
         rule = self.rule_of(request.method)
         if rule is Entry.PUBLIC:
+            if request.url.path not in PROBED_PATHS and peer_of(request) is None:
+                self.hosts.check(request.headers.get("host", ""))
             return
         caller: Caller = await self.find_caller(request)
         request.state.caller = caller

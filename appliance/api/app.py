@@ -28,6 +28,7 @@ from appliance.api.chats.page import page_router
 from appliance.api.context import BodyLimit, RequestContext
 from appliance.api.errors import install_error_handlers
 from appliance.api.health import StatusSource, health_router
+from appliance.api.hosts import HostNames
 from appliance.api.metrics import MetricsSource, metrics_router
 from appliance.api.openai.chat import chat_router
 from appliance.api.openai.completions import completions_router
@@ -59,7 +60,7 @@ class ApiServices:
     """What the API stands on. ``models`` is ``ModelHost``, ``telemetry`` ``TelemetryService``, ``hardware``
     ``HardwareReader``, ``offload`` ``OffloadService``, ``issues`` ``IssueBoard``,
     ``jobs`` ``JobService``. ``allowed_origins``: other servers
-    whose pages may use the API. ``authority`` reads the box's own authority (PEM)."""
+    whose pages may use the API. ``known_names``: the box's own. ``authority`` reads its own authority (PEM)."""
 
     chat: ChatService
     chats: Chats
@@ -78,6 +79,7 @@ class ApiServices:
     web_folder: Path = WEB_FOLDER
     keep_alive_s: float = DEFAULT_KEEP_ALIVE_S
     allowed_origins: frozenset[str] = frozenset()
+    known_names: frozenset[str] = frozenset()
 
 
 def create_app(services: ApiServices) -> ASGIApp:
@@ -96,7 +98,7 @@ def create_app(services: ApiServices) -> ASGIApp:
     )
     install_error_handlers(app)
 
-    access = Access(services.accounts)
+    access = Access(services.accounts, hosts=HostNames(services.known_names))
     for routers in (_open(access, services), _inference(access, services), _admin(access, services, app)):
         app.include_router(routers)
     check_rules(app)

@@ -76,6 +76,7 @@ class RequestContext:
                 status=status,
                 duration_ms=round((time.perf_counter() - started) * 1000, 1),
                 caller=state.get("caller_name"),
+                address=None if scope.get("client") is None else scope["client"][0],
                 client_left=state.get("client_left", False),
                 # What was done to a chat request beside what its client asked for.
                 **{name: state[name] for name in ("changed", "trimmed", "ignored", "thinking_end") if name in state},

@@ -7,7 +7,7 @@ cross. Programs that are no browsers send no Origin and are not concerned.
 
 from __future__ import annotations
 
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
 from starlette.datastructures import Headers
 from starlette.responses import Response
@@ -88,9 +88,12 @@ def _is_foreign(headers: Headers, origin: str | None) -> bool:
 
 def _has_key(scope: Scope) -> bool:
     query: bytes = scope.get("query_string", b"")
-    if KEY_START.encode() in query or KEY_START in scope["path"]:
+    if KEY_START in scope["path"]:
         return True
     if not query:
         return False
-    names = {name.lower() for name, _ in parse_qsl(query.decode("latin-1"), keep_blank_values=True)}
+    text = query.decode("latin-1")
+    if KEY_START in unquote_plus(text):
+        return True
+    names = {name.lower() for name, _ in parse_qsl(text, keep_blank_values=True)}
     return not names.isdisjoint(_KEY_PARAMETERS)

@@ -103,7 +103,7 @@ class ChatService:
         client allows that, 6. admission. The stream, which must be closed, only waits for its turn and generates.
 
         Raises InvalidRequest, ModelNotFound, ModelNotReady, ChatTemplateMissing, ChatTemplateUnusable,
-        ContextLengthExceeded, EngineLost, GenerationFailed, QueueFull.
+        ContextLengthExceeded, EngineLost, GenerationFailed, QueueFull, QueueShareFull.
         """
         charge = self._gate.begin(request.request_id, request.model)
         try:
@@ -124,6 +124,7 @@ class ChatService:
         request = replace(request, thinking=replace(request.thinking, enabled=thinking.enabled))
         if request.structure is not None:
             await check_structure(self._structures, request.structure)
+        self._refuse_if_full(model, info, request)
         prompt = await self._prompts.fitting(model, request, engine, info)
         if prompt.tools.structure is not None:
             await check_demanded_call(self._structures, prompt.tools.structure, prompt.tools.offered)
@@ -274,8 +275,15 @@ class ChatService:
         if request.structure is not None:
             await check_structure(self._structures, request.structure)
         policy = request.sampling_policy or self._sampling_policy
+        self._refuse_if_full(model, info, request)
         plan = await completion_plan(request, model, engine, info, policy)
         return self._enter(model, plan, info, charge, request.max_tokens is not None)
+
+    def _refuse_if_full(self, model: ServedModel, info: EngineInfo, request: ChatRequest | CompletionRequest) -> None:
+        """Before the prompt is counted: who is sent away costs nothing more."""
+        admission = self._admissions.of(model.id)
+        admission.resize(info.seats)
+        admission.check(request.owner, request.priority)
 
     def _enter(
         self,
@@ -291,7 +299,15 @@ class ChatService:
         admission = self._admissions.of(model.id)
         admission.resize(info.seats)
         plan = admitted(plan, charge, is_asked=is_asked)
-        return ChatStream(plan, admission.enter(), lambda: self._ready(model)[0], self._background, ended, charge)
+        generation = plan.generation
+        ticket = admission.enter(
+            request_id=generation.request_id,
+            owner=generation.owner,
+            priority=generation.priority,
+            prompt_tokens=len(generation.prompt_tokens),
+            most_tokens=generation.max_tokens,
+        )
+        return ChatStream(plan, ticket, lambda: self._ready(model)[0], self._background, ended, charge)
 
     def _model(self, model_id: str) -> ServedModel:
         model = self._models.get(model_id)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appliance.errors import AppError, retry_after
+from appliance.errors import AppError, QueueFull, retry_after
 
 
 class ChatTemplateMissing(AppError):
@@ -42,6 +42,22 @@ class EngineCannot(AppError):
 
     def __init__(self, *, what: str, engine: str, param: str) -> None:
         super().__init__(what=what, engine=engine, param=param)
+
+
+class QueueShareFull(QueueFull):
+    """The queue has places left, for others: whoever asks has their share of it (``mine`` requests), or the request is
+    a batch one and batch requests have theirs (``mine`` is None)."""
+
+    template = "All {seats} seats are busy, and {whose}. The places that are left are for others."
+    hint_template = "Send it again later, or send fewer requests at the same time."
+
+    def __init__(self, *, seats: int, waiting: int, mine: int | None, wait_s: float | None) -> None:
+        whose = f"{waiting} requests wait already, too many for one more of batch priority"
+        if mine is not None:
+            whose = f"{mine} of the {waiting} requests that wait are this key's or person's"
+        AppError.__init__(self, seats=seats, waiting=waiting, whose=whose)
+        if wait_s is not None:
+            self.retry_after_s = retry_after(wait_s)
 
 
 class NoSeatInTime(AppError):

@@ -13,9 +13,9 @@ from appliance.engine.request import Finished, GenerationEvent
 
 
 async def read_ahead(
-    events: AsyncIterator[GenerationEvent], ended: Callable[[], None]
+    events: AsyncIterator[GenerationEvent], ended: Callable[[Finished], None]
 ) -> AsyncGenerator[GenerationEvent, None]:
-    """The same events. ``ended`` is called as soon as the engine says Finished, be it that nobody has read that far.
+    """The same events. ``ended`` gets Finished as soon as the engine says it, be it that nobody has read that far.
 
     Closing this closes ``events`` too, which aborts what still runs.
     """
@@ -25,7 +25,7 @@ async def read_ahead(
         try:
             async for event in events:
                 if isinstance(event, Finished):
-                    ended()
+                    ended(event)
                 read.put_nowait(event)
         finally:
             read.put_nowait(None)

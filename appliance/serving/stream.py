@@ -33,6 +33,9 @@ _log = structlog.get_logger(__name__)
 
 WAIT_TOLD_EVERY_S = 5.0
 """How often whoever waits hears how long it will still take, also while nobody before them moves."""
+MOVE_TOLD_EVERY_S = 1.0
+"""How often whoever waits hears of another place in the queue. A thousand of them would otherwise be told a thousand
+times for each seat that becomes free."""
 ABORT_GRACE_S = 5.0
 """How long the engine may take to confirm the end of a sequence that met a stop string."""
 
@@ -215,7 +218,7 @@ class ChatStream:
 
     def _let_go(self) -> None:
         self._engine = None
-        self._ticket.release()
+        self._ticket.release(self._generated_tokens)
 
     async def _run(self) -> AsyncGenerator[ChatEvent, None]:
         """1. wait for the seat, 2. generate, 3. end: give the seat back, then say so."""
@@ -235,7 +238,7 @@ class ChatStream:
                 self._bill.seated()
                 engine = self._engine = self._find_engine()
                 events = engine.generate(self._plan.generation)
-                tokens = self._tokens = read_ahead(events, self._ticket.release)
+                tokens = self._tokens = read_ahead(events, lambda end: self._ticket.release(end.completion_tokens))
                 async for event in tokens:
                     if isinstance(event, Finished):
                         finished = event
@@ -275,12 +278,19 @@ class ChatStream:
         return self._opened_s + self._plan.deadline_s - time.monotonic()
 
     async def _moved_from(self, position: int) -> int:
-        """The place in the queue when it has changed, or when it is time to tell of the wait or to give it up."""
-        try:
-            async with asyncio.timeout(max(min(WAIT_TOLD_EVERY_S, self._patience_s()), 0)):
-                return await self._ticket.moved_from(position)
-        except TimeoutError:
-            return self._ticket.position
+        """The place in the queue when there is something to tell: a seat, another place, the wait once more, or that it
+        is time to give it up."""
+        until_s = time.monotonic() + min(WAIT_TOLD_EVERY_S, self._patience_s())
+        while (left_s := until_s - time.monotonic()) > 0:
+            try:
+                async with asyncio.timeout(min(left_s, MOVE_TOLD_EVERY_S)):
+                    await self._ticket.called()
+            except TimeoutError:
+                if self._ticket.position != position:
+                    break
+            else:
+                break
+        return self._ticket.position
 
     async def _end_early(self, engine: Engine, tokens: AsyncIterator[GenerationEvent]) -> Finished:
         """Abort when nothing more is wanted and read to the engine's end, so that the seat is free when we say so."""

@@ -25,7 +25,6 @@ PURE = {
         "sequence",
         "slots",
         "prefix_cache",
-        "fair_queue",
         "pace",
         "step",
         "tier_blocks",
@@ -39,7 +38,7 @@ PURE = {
         "lookup",
         "step_costs",
     )
-}
+} | {"appliance.engine.fair_queue"}
 
 
 def contracts() -> list[dict[str, Any]]:

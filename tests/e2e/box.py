@@ -67,10 +67,18 @@ class Home:
             "COLUMNS": "200",
         }
 
-    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run one command to its end."""
+    def run(
+        self, *arguments: str, check: bool = True, input_text: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        """Run one command to its end, with ``input_text`` at its standard input."""
         result = subprocess.run(
-            [str(R1BOX), *arguments], env=self.environment, capture_output=True, text=True, timeout=120, check=False
+            [str(R1BOX), *arguments],
+            env=self.environment,
+            input=input_text,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         if check:
             assert result.returncode == 0, result.stderr

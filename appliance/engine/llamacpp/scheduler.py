@@ -6,7 +6,7 @@ like.
 One step, in this order:
 
 1. Aborted sequences leave their slots.
-2. Waiting sequences take free seats (``fair_queue``). What any slot holds of a prompt, its sequence gets without
+2. Waiting sequences take free seats (``engine.fair_queue``). What any slot holds of a prompt, its sequence gets without
    computing it (``slots``). Where a sequence before it is computing what it needs, it waits for that.
 3. Every decoding sequence gets its one token, or those that were written for it: nobody who is being answered is
    left out of a step.
@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from appliance.engine.llamacpp.fair_queue import FairQueue
+from appliance.engine.fair_queue import FairQueue
 from appliance.engine.llamacpp.integrity import check
 from appliance.engine.llamacpp.pace import Pace
 from appliance.engine.llamacpp.prefix_cache import common_prefix
@@ -91,7 +91,7 @@ class Scheduler:
         self.speculation = Speculation(limits.draft)
         self.preemptions = 0
         self.prefix_waits = 0
-        self._waiting = FairQueue()
+        self._waiting: FairQueue[Sequence] = FairQueue()
         self._running: dict[str, Sequence] = {}
         self._aborted: list[str] = []
         self._ended: list[str] = []

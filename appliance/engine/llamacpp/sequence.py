@@ -82,6 +82,11 @@ class Sequence:
         return len(self.tokens) - self.computed
 
     @property
+    def cost(self) -> int:
+        """What its owner is charged when it gets its seat."""
+        return len(self.prompt)
+
+    @property
     def generated(self) -> int:
         """Tokens generated so far."""
         return len(self.tokens) - len(self.prompt)

@@ -62,7 +62,9 @@ async def stranger(box: Box) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
+    """Says when it listens."""
+
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.is_up = asyncio.Event()
@@ -77,7 +79,7 @@ async def address(box: Box) -> AsyncIterator[str]:
     """A real server on a loopback socket."""
     config = uvicorn.Config(box.app, log_config=None, access_log=False, lifespan="off", ws="none")
     await asyncio.to_thread(config.load)
-    server = _Server(config)
+    server = Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listening:
         serving = asyncio.create_task(server.serve(sockets=[listening]))
         await server.is_up.wait()

@@ -80,38 +80,32 @@ def test_no_queue() -> None:
     assert admission.enter().granted
 
 
-async def test_waiting_is_woken_at_each_move() -> None:
+async def test_waiting_is_woken_by_the_seat_alone() -> None:
     admission = Admission(seats=1, max_waiting=3)
     holder, first, second = admission.enter(), admission.enter(), admission.enter()
-    seen = []
-
-    async def watch() -> None:
-        position = second.position
-        while position:
-            seen.append(position)
-            position = await second.moved_from(position)
-
-    task = asyncio.create_task(watch())
+    task = asyncio.create_task(second.called())
     await turns()
     holder.release()
     await turns()
-    assert seen == [2, 1]
+    assert second.position == 1
+    assert not task.done()
     first.release()
     await task
     assert second.granted
 
 
-async def test_a_move_before_the_wait_is_not_missed() -> None:
+async def test_a_call_before_the_wait_is_not_missed() -> None:
     admission = Admission(seats=1, max_waiting=1)
     holder, waiting = admission.enter(), admission.enter()
     holder.release()
-    assert await waiting.moved_from(1) == 0
+    await waiting.called()
+    assert waiting.granted
 
 
 async def test_a_cancelled_wait_keeps_the_place() -> None:
     admission = Admission(seats=1, max_waiting=2)
     holder, first, second = admission.enter(), admission.enter(), admission.enter()
-    task = asyncio.create_task(first.moved_from(1))
+    task = asyncio.create_task(first.called())
     await turns()
     task.cancel()
     await turns()
@@ -126,8 +120,7 @@ async def test_cancelled_between_hand_over_and_waking_the_seat_goes_on() -> None
 
     async def hold(ticket: Ticket) -> None:
         try:
-            while ticket.position:
-                await ticket.moved_from(ticket.position)
+            await ticket.called()
         finally:
             ticket.release()
 
@@ -145,11 +138,11 @@ async def test_releasing_wakes_those_who_wait() -> None:
     admission = Admission(seats=1, max_waiting=1)
     admission.enter()
     waiting = admission.enter()
-    task = asyncio.create_task(waiting.moved_from(1))
+    task = asyncio.create_task(waiting.called())
     await turns()
     waiting.release()
-    assert await task == 0
-    assert waiting.released
+    await task
+    assert (waiting.released, waiting.granted, waiting.position) == (True, False, 0)
 
 
 async def test_a_thousand_waiters_are_served_in_order() -> None:
@@ -157,8 +150,7 @@ async def test_a_thousand_waiters_are_served_in_order() -> None:
     served: list[int] = []
 
     async def one(number: int, ticket: Ticket) -> None:
-        while ticket.position:
-            await ticket.moved_from(ticket.position)
+        await ticket.called()
         served.append(number)
         await asyncio.sleep(0)
         ticket.release()

@@ -40,7 +40,7 @@ class Events:
 async def test_everything_comes_in_order_and_the_end_is_heard_before_it_is_read() -> None:
     events, ended = Events(), asyncio.Event()
     events.gate.set()
-    ahead = read_ahead(events(), ended.set)
+    ahead = read_ahead(events(), lambda _: ended.set())
     assert await anext(ahead) == TokenDelta("0")
     await asyncio.wait_for(ended.wait(), 5)
     assert events.given == 5
@@ -51,7 +51,7 @@ async def test_everything_comes_in_order_and_the_end_is_heard_before_it_is_read(
 
 async def test_closing_early_closes_what_is_read() -> None:
     events, ended = Events(), asyncio.Event()
-    ahead = read_ahead(events(), ended.set)
+    ahead = read_ahead(events(), lambda _: ended.set())
     assert await anext(ahead) == TokenDelta("0")
     await ahead.aclose()
     assert (events.closed, ended.is_set()) == (True, False)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from appliance.engine.llamacpp.fair_queue import LARGEST_DEBT, QUANTUM, FairQueue
+from appliance.engine.fair_queue import LARGEST_DEBT, QUANTUM, FairQueue
 from appliance.engine.llamacpp.sequence import BATCH, INTERACTIVE, Sequence
 
 
@@ -14,14 +14,14 @@ def sequence(name: str, owner: str | None = None, prompt_tokens: int = 10, prior
     return Sequence(name, [1] * prompt_tokens, 5, owner=owner, priority=priority)
 
 
-def queue(*sequences: Sequence) -> FairQueue:
-    made = FairQueue()
+def queue(*sequences: Sequence) -> FairQueue[Sequence]:
+    made: FairQueue[Sequence] = FairQueue()
     for one in sequences:
         made.add(one)
     return made
 
 
-def order(subject: FairQueue) -> list[str]:
+def order(subject: FairQueue[Sequence]) -> list[str]:
     return [subject.pop().request_id for _ in range(len(subject))]
 
 
@@ -69,7 +69,7 @@ def test_an_old_debt_has_an_end() -> None:
 
 
 def test_debts_are_forgotten_when_nobody_waits() -> None:
-    subject = FairQueue()
+    subject: FairQueue[Sequence] = FairQueue()
     subject.charge(sequence("a0", "a"), 100 * QUANTUM)
     subject.add(sequence("a1", "a"))
     subject.add(sequence("b1", "b"))
@@ -105,7 +105,7 @@ def test_removed_ones_do_not_come_and_an_empty_queue_has_nobody() -> None:
 def test_everybody_comes_exactly_once_and_an_owners_own_in_order(
     arrivals: list[tuple[str | None, int, int]], data: st.DataObject
 ) -> None:
-    subject = FairQueue()
+    subject: FairQueue[Sequence] = FairQueue()
     came: list[Sequence] = []
     waiting = [sequence(str(n), owner, tokens, priority) for n, (owner, tokens, priority) in enumerate(arrivals)]
     for one in waiting:
