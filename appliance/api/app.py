@@ -21,6 +21,7 @@ from appliance.api.admin.models import ModelAdmin, model_admin_router
 from appliance.api.admin.offload import OffloadSource, offload_router
 from appliance.api.admin.telemetry import TelemetrySource, telemetry_router
 from appliance.api.admin.usage import usage_router
+from appliance.api.anthropic.messages import messages_router
 from appliance.api.chats.answers import answers_router
 from appliance.api.chats.attachments import attachments_router
 from appliance.api.chats.chats import chats_router
@@ -127,6 +128,7 @@ def _inference(access: Access, services: ApiServices) -> APIRouter:
     openai.include_router(completions_router(services.chat, keep_alive_s=services.keep_alive_s))
     openai.include_router(responses_router(services.chat, ResponseStore(), keep_alive_s=services.keep_alive_s))
     openai.include_router(models_router(services.models))
+    openai.include_router(messages_router(services.chat, keep_alive_s=services.keep_alive_s))
     router.include_router(openai)
     router.include_router(chats_router(services.chats))
     router.include_router(answers_router(services.chats, services.models, keep_alive_s=services.keep_alive_s))

@@ -13,6 +13,7 @@ import structlog
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from appliance.api.dialects import Dialect, dialect_of
 from appliance.api.errors import error_response
 from appliance.errors import RequestTooLarge, is_typed
 
@@ -45,6 +46,8 @@ class RequestContext:
         state["request_id"] = request_id
         state["headers"] = {}
         headers = [*_COMMON_HEADERS, (b"x-request-id", request_id.encode())]
+        if dialect_of(scope) is Dialect.ANTHROPIC:
+            headers.append((b"request-id", request_id.encode()))  # where its clients look for it
         status: int | None = None
 
         async def send_with_headers(message: Message) -> None:
@@ -66,7 +69,7 @@ class RequestContext:
             if not is_typed(error):
                 _log.exception("request_crashed", method=scope["method"], path=scope["path"])
             if status is None:
-                await error_response(error)(scope, receive, send_with_headers)
+                await error_response(error, scope)(scope, receive, send_with_headers)
         finally:
             write = _log.debug if scope["path"] in _QUIET_PATHS else _log.info
             write(
@@ -96,7 +99,7 @@ class BodyLimit:
             return
         declared = Headers(scope=scope).get("content-length", "")
         if declared.isdecimal() and int(declared) > self._limit_bytes:
-            await error_response(RequestTooLarge(limit_bytes=self._limit_bytes))(scope, receive, send)
+            await error_response(RequestTooLarge(limit_bytes=self._limit_bytes), scope)(scope, receive, send)
             return
         received_bytes = 0
 

@@ -1,4 +1,4 @@
-"""Every error as an OpenAI envelope: our typed ones, the framework's and the unexpected. No stack trace leaves here."""
+"""Every error in its protocol's envelope: ours, the framework's and the unexpected. No stack trace leaves here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.types import Scope
 
+from appliance.api.anthropic.errors import anthropic_envelope, anthropic_status
+from appliance.api.dialects import Dialect, dialect_of
 from appliance.errors import AppError, ErrorDescription, describe
 
 CLIENT_CLOSED_REQUEST = 499
@@ -46,17 +49,25 @@ def envelope(description: ErrorDescription) -> bytes:
     return msgspec.json.encode({"error": body})
 
 
-def error_response(error: Exception | ErrorDescription, headers: dict[str, str] | None = None) -> Response:
-    """A response for ``error`` with its status and the headers that belong to it."""
+def error_response(
+    error: Exception | ErrorDescription, scope: Scope, headers: dict[str, str] | None = None
+) -> Response:
+    """A response for ``error`` with its status and the headers that belong to it, in the form of the protocol that the
+    request of ``scope`` speaks."""
     description = error if isinstance(error, ErrorDescription) else describe(error)
     merged = {"Cache-Control": "no-store", **(headers or {})}
     if description.http_status == http.HTTPStatus.UNAUTHORIZED:
         merged["WWW-Authenticate"] = 'Bearer realm="r1box"'
     if description.retry_after_s is not None:
         merged["Retry-After"] = str(description.retry_after_s)
-    return Response(
-        envelope(description), status_code=description.http_status, headers=merged, media_type="application/json"
-    )
+    status, content = description.http_status, b""
+    match dialect_of(scope):
+        case Dialect.ANTHROPIC:
+            status = anthropic_status(description)
+            content = anthropic_envelope(description, scope.get("state", {}).get("request_id"))
+        case Dialect.OPENAI:
+            content = envelope(description)
+    return Response(content, status_code=status, headers=merged, media_type="application/json")
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -70,8 +81,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    del request
-    return error_response(error)
+    return error_response(error, request.scope)
 
 
 async def _on_client_gone(request: Request, error: Exception) -> Response:
@@ -80,12 +90,11 @@ async def _on_client_gone(request: Request, error: Exception) -> Response:
 
 
 async def _on_bad_parameters(request: Request, error: Exception) -> Response:
-    del request
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     name = str(first["loc"][-1]) if first["loc"] else None
     return error_response(
-        ErrorDescription(code="invalid_value", message=str(first["msg"]), http_status=400, param=name)
+        ErrorDescription(code="invalid_value", message=str(first["msg"]), http_status=400, param=name), request.scope
     )
 
 
@@ -99,7 +108,9 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     else:
         code, message = http.HTTPStatus(status).name.lower(), str(error.detail)
     return error_response(
-        ErrorDescription(code=code, message=message, http_status=status), headers=dict(error.headers or {})
+        ErrorDescription(code=code, message=message, http_status=status),
+        request.scope,
+        headers=dict(error.headers or {}),
     )
 
 

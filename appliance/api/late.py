@@ -30,8 +30,16 @@ Opened = TypeVar("Opened", bound=Closable)
 class LateStream(Generic[Opened]):
     """One request. Give ``aclose`` to ``EventStreamResponse`` as its ``close``."""
 
-    def __init__(self, chat: ChatService, model_id: str, open_it: Callable[[], Awaitable[Opened]]) -> None:
-        """``open_it`` waits for the load."""
+    def __init__(
+        self,
+        chat: ChatService,
+        model_id: str,
+        open_it: Callable[[], Awaitable[Opened]],
+        *,
+        tell: Callable[[str], bytes] = comment,
+    ) -> None:
+        """``open_it`` waits for the load; ``tell`` is how the protocol says what is no part of the answer."""
+        self._tell = tell
         self._chat = chat
         self._model_id = model_id
         self._open_it = open_it
@@ -52,7 +60,7 @@ class LateStream(Generic[Opened]):
             percent = round(self._chat.load_progress(self._model_id) * 100)
             if percent != told:
                 told = percent
-                yield comment(f"loading model={self._model_id} percent={percent}")
+                yield self._tell(f"loading model={self._model_id} percent={percent}")
             await asyncio.wait({opening}, timeout=POLL_S)
         try:
             opened = opening.result()
@@ -60,7 +68,7 @@ class LateStream(Generic[Opened]):
             yield failed(error)
             return
         for name, value in headers(opened).items():
-            yield comment(f"{name}: {value}")
+            yield self._tell(f"{name}: {value}")
         async with aclosing(answer(opened)) as rest:
             async for event in rest:
                 yield event

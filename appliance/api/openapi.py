@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from appliance.api.access import Entry, rules
 from appliance.schemas import accounts, chats
+from appliance.schemas.anthropic_request import CountTokensRequest, MessagesRequest
 from appliance.schemas.errors import ErrorEnvelope
 from appliance.schemas.jobs import JobRequest
 from appliance.schemas.openai_completion import CompletionBody
@@ -24,6 +25,8 @@ _BODIES = (
     ChatCompletionRequest,
     CompletionBody,
     ResponseRequest,
+    MessagesRequest,
+    CountTokensRequest,
     ErrorEnvelope,
     accounts.LoginBody,
     accounts.SetupBody,

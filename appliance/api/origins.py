@@ -41,7 +41,7 @@ class OriginGuard:
             await self._app(scope, receive, send)
             return
         if _has_key(scope):
-            await error_response(KeyInUrl())(scope, receive, send)
+            await error_response(KeyInUrl(), scope)(scope, receive, send)
             return
         headers = Headers(scope=scope)
         origin = headers.get("origin")
@@ -50,7 +50,7 @@ class OriginGuard:
             await self._with_cors(origin, scope, receive, send)
         elif is_api and _is_foreign(headers, origin):
             shown = origin if origin not in (None, "null") else "other servers"
-            await error_response(ForeignOrigin(origin=f"{shown:.100}"))(scope, receive, send)
+            await error_response(ForeignOrigin(origin=f"{shown:.100}"), scope)(scope, receive, send)
         else:
             await self._app(scope, receive, send)
 

@@ -8,7 +8,7 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from appliance.api.openai.validation import parse_body
+from appliance.api.validation import parse_body
 from appliance.errors import RequestTooLarge
 
 _Model = TypeVar("_Model", bound=BaseModel)

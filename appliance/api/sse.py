@@ -1,4 +1,5 @@
-"""Server-sent events (WHATWG HTML, section 9.2): encoding, and a response that ends as soon as the client leaves."""
+"""Streamed answers: server-sent events (WHATWG HTML, section 9.2), and a response that ends as soon as the client
+leaves."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -15,8 +17,6 @@ from appliance.api.disconnect import cancel_all
 
 DEFAULT_KEEP_ALIVE_S = 15.0
 """Shorter than the idle limits of common proxies (nginx and HAProxy: 60 s; some load balancers: 30 s)."""
-
-_KEEP_ALIVE = b": keep-alive\n\n"
 
 
 def data_event(payload: bytes) -> bytes:
@@ -34,14 +34,26 @@ def queued_comment(position: int, wait_s: float | None) -> bytes:
     return comment(f"queued position={position}" + ("" if wait_s is None else f" wait_s={math.ceil(wait_s)}"))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamForm:
+    """How a stream says what is no part of it: ``comment`` encodes a remark (a form that has none gives something that
+    readers skip), ``keep_alive`` is sent after a silence."""
+
+    media_type: str
+    comment: Callable[[str], bytes]
+    keep_alive: bytes
+
+
+SERVER_SENT_EVENTS = StreamForm(media_type="text/event-stream", comment=comment, keep_alive=b": keep-alive\n\n")
+
+
 class EventStreamResponse(Response):
-    """Sends what ``events`` yields (encoded events and comments), and a comment after ``keep_alive_s`` of silence.
+    """Sends what ``events`` yields (encoded events and comments), and ``form.keep_alive`` after ``keep_alive_s`` of
+    silence.
 
     When the client leaves, or the server shuts down, ``events`` is closed at once. Then, in every case, ``close`` is
     awaited: a generator that was never started runs none of its own clean-up, and what it reads from holds a seat.
     """
-
-    media_type = "text/event-stream"
 
     def __init__(
         self,
@@ -49,13 +61,16 @@ class EventStreamResponse(Response):
         *,
         close: Callable[[], Awaitable[None]],
         keep_alive_s: float = DEFAULT_KEEP_ALIVE_S,
+        form: StreamForm = SERVER_SENT_EVENTS,
     ) -> None:
+        self.media_type = form.media_type
         self.status_code = 200
         self.background = None
         # nginx would otherwise collect a page full of tokens before it passes them on.
         self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._events = events
         self._close = close
+        self._keep_alive = form.keep_alive
         self._keep_alive_s = keep_alive_s
         self._last_sent = time.monotonic()
         self._ended = False
@@ -97,6 +112,6 @@ class EventStreamResponse(Response):
                     message = asyncio.ensure_future(receive())
                 elif not self._ended and time.monotonic() - self._last_sent >= self._keep_alive_s:
                     self._last_sent = time.monotonic()
-                    await send({"type": "http.response.body", "body": _KEEP_ALIVE, "more_body": True})
+                    await send({"type": "http.response.body", "body": self._keep_alive, "more_body": True})
         finally:
             message.cancel()

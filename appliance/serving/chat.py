@@ -11,11 +11,11 @@ from typing import Protocol
 from weakref import WeakValueDictionary
 
 from appliance.engine.base import Engine, EngineInfo, Feature
-from appliance.engine.request import GenerationRequest, TextSegment, ThinkingControl
+from appliance.engine.request import FinishReason, GenerationRequest, TextSegment, ThinkingControl
 from appliance.engine.structure_check import StructureChecker
 from appliance.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, ModelNotReady
 from appliance.serving.admission_book import AdmissionBook
-from appliance.serving.charge import Charge, Gate, OpenGate, admitted, charged
+from appliance.serving.charge import Bill, Charge, Gate, OpenGate, admitted, charged
 from appliance.serving.choices import MAX_CHOICES, ChoiceStream, open_all
 from appliance.serving.completion import CompletionRequest, check_completion, completion_plan
 from appliance.serving.context import fewest_tokens, reserved_tokens
@@ -38,6 +38,7 @@ from appliance.serving.types import (
     SamplingPolicy,
     ServedModel,
     ToolMode,
+    Usage,
 )
 
 ROLES = frozenset(("system", "developer", "user", "assistant", "tool"))
@@ -159,6 +160,19 @@ class ChatService:
         stream = self._enter(model, plan, info, charge, asked, lambda finished: self.thoughts.add(model, finished))
         self._streams[request.request_id] = stream
         return stream
+
+    async def count_tokens(self, request: ChatRequest) -> PromptCount:
+        """``count``, for a model that may have to be loaded first. It is a request like any other to whoever pays, of
+        no tokens. Raises as ``open``, but for ContextLengthExceeded."""
+        charge = self._gate.begin(request.request_id, request.model)
+        try:
+            await self._manager.bring_up(request.model)
+            counted = await self.count(request)
+        except BaseException as error:
+            charge.refuse(error)
+            raise
+        Bill(charge, ()).pay(Usage(), ChatFinished(reason=FinishReason.STOP, usage=Usage()))
+        return counted
 
     async def answer_now(self, request_id: str, *, owner: str | None) -> RequestState:
         """End the thought of a running request of this owner, all its choices, so that the answer begins; what it was

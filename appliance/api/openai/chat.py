@@ -11,23 +11,20 @@ from starlette.responses import Response
 
 from appliance.api.disconnect import unless_disconnected
 from appliance.api.errors import envelope
+from appliance.api.exchange import NO_STORE, declared, owner_of, reasoning_format, to_headers
 from appliance.api.late import LateStream
 from appliance.api.openai.chunks import DONE, ChunkEncoder
 from appliance.api.openai.translate import (
-    declared,
-    owner_of,
-    reasoning_format,
+    ignored_of,
     to_chat_request,
     to_finish_reason,
-    to_headers,
-    to_ignored,
     to_logprobs,
     to_tool_calls,
     to_usage,
 )
-from appliance.api.openai.validation import parse_body
 from appliance.api.openapi import json_body
 from appliance.api.sse import EventStreamResponse, data_event, queued_comment
+from appliance.api.validation import parse_body
 from appliance.errors import AppError, describe
 from appliance.schemas.openai_request import IGNORED, ChatCompletionRequest
 from appliance.schemas.openai_response import ChatCompletion, Choice, ResponseMessage
@@ -50,7 +47,6 @@ from appliance.serving.whole import WholeAnswer
 
 _log = structlog.get_logger(__name__)
 
-_NO_STORE = {"Cache-Control": "no-store"}
 _UNWANTED_FIELDS = {
     ReasoningFormat.REASONING_CONTENT: {"reasoning"},
     ReasoningFormat.REASONING: {"reasoning_content"},
@@ -74,12 +70,12 @@ def chat_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
         body = parse_body(ChatCompletionRequest, await request.body())
         asked = to_chat_request(body, request.state.request_id, owner_of(request))
         shape = reasoning_format(body.reasoning_format, request)
-        ignored, count = to_ignored(body, IGNORED), body.n or 1
+        ignored, count = ignored_of(body, IGNORED), body.n or 1
         if not body.stream:
             streams, completion = await unless_disconnected(request.receive, _complete(chat, asked, shape, count))
             request.state.thinking_end = completion.usage.thinking_end
             content = completion.model_dump_json(exclude={"choices": dict(enumerate(_unwanted(completion, shape)))})
-            response = Response(content, media_type="application/json", headers=_NO_STORE)
+            response = Response(content, media_type="application/json", headers=NO_STORE)
             return declared(request, to_headers(streams, ignored), response)
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         created = int(time.time())

@@ -13,22 +13,20 @@ from starlette.responses import Response
 
 from appliance.api.disconnect import unless_disconnected
 from appliance.api.errors import envelope
+from appliance.api.exchange import NO_STORE, declared, owner_of, to_headers
 from appliance.api.openai.chunks import DONE
 from appliance.api.openai.forms import to_structure
 from appliance.api.openai.translate import (
-    declared,
-    owner_of,
-    refuse_unsupported,
+    ignored_of,
+    refuse_wrong,
     to_finish_reason,
-    to_headers,
-    to_ignored,
     to_sampling,
     to_stop,
     to_usage,
 )
-from appliance.api.openai.validation import parse_body
 from appliance.api.openapi import json_body
 from appliance.api.sse import EventStreamResponse, data_event, queued_comment
+from appliance.api.validation import parse_body
 from appliance.engine.request import TokenLogprob
 from appliance.errors import AppError, InvalidRequest, describe
 from appliance.schemas.openai_completion import (
@@ -51,8 +49,6 @@ _log = structlog.get_logger(__name__)
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's; clients that want more say so."""
 
-_NO_STORE = {"Cache-Control": "no-store"}
-
 
 def completions_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
     """The route."""
@@ -62,12 +58,12 @@ def completions_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
     async def create_completion(request: Request) -> Response:
         body = parse_body(CompletionBody, await request.body())
         asked = to_completion_requests(body, request.state.request_id, owner_of(request))
-        ignored = to_ignored(body, COMPLETION_IGNORED)
+        ignored = ignored_of(body, COMPLETION_IGNORED)
         texts = _Texts(body, asked)
         if not body.stream:
             streams, completion = await unless_disconnected(request.receive, _complete(chat, texts))
             content = completion.model_dump_json()
-            response = Response(content, media_type="application/json", headers=_NO_STORE)
+            response = Response(content, media_type="application/json", headers=NO_STORE)
             return declared(request, to_headers(streams, ignored), response)
         choices = await chat.open_completions(asked)
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
@@ -80,7 +76,7 @@ def completions_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
 
 def to_completion_requests(body: CompletionBody, request_id: str, owner: str | None = None) -> list[CompletionRequest]:
     """One for each text. Raises UnsupportedParameter, InvalidRequest."""
-    refuse_unsupported(body, COMPLETION_UNSUPPORTED)
+    refuse_wrong(body, COMPLETION_UNSUPPORTED)
     prompts = _prompts(body)
     each = body.n or 1
     if len(prompts) * each > MAX_PROMPTS:

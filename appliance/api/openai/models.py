@@ -1,13 +1,16 @@
-"""``GET /v1/models`` and ``GET /v1/models/{id}``."""
+"""``GET /v1/models`` and ``GET /v1/models/{id}``, which OpenAI's and Anthropic's clients ask alike."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Protocol
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
 from starlette.responses import Response
 
+from appliance.api.anthropic.models import to_info, to_page
+from appliance.api.dialects import ANTHROPIC_VERSION
 from appliance.engine.base import EngineState, EngineStatus
 from appliance.errors import ModelNotFound
 from appliance.schemas.openai_response import ModelCard, ModelList
@@ -26,16 +29,21 @@ def models_router(models: ModelDirectory) -> APIRouter:
     router = APIRouter(tags=["models"])
 
     @router.get("/models", response_model=ModelList)
-    async def list_models() -> Response:
+    async def list_models(request: Request) -> Response:
         found = await models.installed()
+        if ANTHROPIC_VERSION in request.headers:
+            infos = [to_info(model_id, at, _context_tokens(models, model_id)) for model_id, at in found.items()]
+            return _json(to_page(infos, request.query_params))
         return _json(ModelList(data=[_card(model_id, at, models) for model_id, at in found.items()]))
 
     # A model's id may contain slashes, as those of Hugging Face do.
     @router.get("/models/{model_id:path}", response_model=ModelCard)
-    async def get_model(model_id: str) -> Response:
+    async def get_model(request: Request, model_id: str) -> Response:
         found = await models.installed()
         if model_id not in found:
             raise ModelNotFound(model=model_id, served=", ".join(sorted(found)) or "none")
+        if ANTHROPIC_VERSION in request.headers:
+            return _json(to_info(model_id, found[model_id], _context_tokens(models, model_id)))
         return _json(_card(model_id, found[model_id], models))
 
     return router
@@ -44,9 +52,14 @@ def models_router(models: ModelDirectory) -> APIRouter:
 def _card(model_id: str, created_at: int, models: ModelDirectory) -> ModelCard:
     status = models.status(model_id)
     state = "installed" if status.state is EngineState.STOPPED else status.state.value
-    window = None if status.info is None else status.info.context_tokens
+    window = _context_tokens(models, model_id)
     return ModelCard(id=model_id, created=created_at, context_window=window, state=state)
 
 
-def _json(body: ModelCard | ModelList) -> Response:
+def _context_tokens(models: ModelDirectory, model_id: str) -> int | None:
+    info = models.status(model_id).info
+    return None if info is None else info.context_tokens
+
+
+def _json(body: BaseModel) -> Response:
     return Response(body.model_dump_json(), media_type="application/json", headers={"Cache-Control": "no-store"})

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fastapi import Request
 from pydantic import BaseModel
-from starlette.responses import Response
 
-from appliance.api.access import caller_of, default_reasoning
 from appliance.api.errors import UnsupportedParameter
+from appliance.api.exchange import raise_if_failed, refuse_unsupported, to_ignored
 from appliance.api.openai.forms import to_structure, to_tools
 from appliance.api.openai.thinking import to_thinking
 from appliance.engine.request import FinishReason as EngineFinishReason
 from appliance.engine.request import TokenLogprob
-from appliance.errors import GenerationFailed, InvalidRequest
+from appliance.errors import InvalidRequest
 from appliance.schemas.openai_completion import CompletionBody
 from appliance.schemas.openai_request import (
     THOUGHT_FIELDS,
@@ -37,21 +35,16 @@ from appliance.schemas.openai_response import (
     TrimmedBody,
     UsageBody,
 )
+from appliance.schemas.openai_responses import ResponseRequest
 from appliance.schemas.openai_tools import JsonSchemaFormat
-from appliance.serving.stream import ChatStream
 from appliance.serving.types import (
     ChatFinished,
     ChatMessage,
     ChatRequest,
-    ReasoningFormat,
     SamplingOverrides,
     ToolCall,
-    Trimmed,
     Usage,
 )
-
-REASONING_HEADER = "X-R1Box-Reasoning"
-"""For clients that can set headers but no fields of the body."""
 
 _LOWEST_LOGPROB = -9999.0
 """What OpenAI gives for a token that cannot be; JSON has no minus infinity."""
@@ -59,7 +52,7 @@ _LOWEST_LOGPROB = -9999.0
 
 def to_chat_request(body: ChatCompletionRequest, request_id: str, owner: str | None = None) -> ChatRequest:
     """What the serving layer gets; ``owner`` as there. Raises UnsupportedParameter, InvalidRequest."""
-    refuse_unsupported(body)
+    refuse_wrong(body, UNSUPPORTED)
     tools, tool_choice = to_tools(body.tools, body.tool_choice)
     return ChatRequest(
         request_id=request_id,
@@ -101,9 +94,9 @@ def to_stop(stop: str | list[str] | None) -> tuple[str, ...]:
     return (stop,) if isinstance(stop, str) else tuple(stop or ())
 
 
-def to_ignored(body: BaseModel, names: Iterable[str]) -> tuple[str, ...]:
-    """Those of the accepted fields without effect that the client set."""
-    ignored = [name for name in names if getattr(body, name) is not None]
+def ignored_of(body: BaseModel, names: Iterable[str]) -> tuple[str, ...]:
+    """``to_ignored`` with what OpenAI's bodies have deeper down."""
+    ignored = [*to_ignored(body, names)]
     options = getattr(body, "stream_options", None)
     if "stream_options" not in names and options is not None and options.include_obfuscation:
         ignored.append("stream_options.include_obfuscation")
@@ -113,78 +106,21 @@ def to_ignored(body: BaseModel, names: Iterable[str]) -> tuple[str, ...]:
     return tuple(ignored)
 
 
-def owner_of(request: Request) -> str:
-    """Whose request it is, as usage and fair turns know them."""
-    return caller_of(request).subject
-
-
-def reasoning_format(of_body: str | None, request: Request) -> ReasoningFormat:
-    """Where the thought is to go: as the body says, else the header ``REASONING_HEADER``, else the key. Raises
-    InvalidRequest."""
-    header = request.headers.get(REASONING_HEADER, "").strip().lower()
-    asked = of_body or header or default_reasoning(request) or ReasoningFormat.REASONING_CONTENT
-    try:
-        return ReasoningFormat(asked)
-    except ValueError as error:
-        raise InvalidRequest(
-            f"The header {REASONING_HEADER} should be one of {', '.join(ReasoningFormat)}.", param=REASONING_HEADER
-        ) from error
-
-
-def to_headers(streams: Sequence[ChatStream], ignored: Sequence[str]) -> dict[str, str]:
-    """What was done to a request beside what its client asked for, by header."""
-    first = streams[0]
-    headers = {}
-    if first.changes:
-        headers["X-R1Box-Changed"] = to_changed(first.changes)
-    if first.trimmed is not None:
-        headers["X-R1Box-Trimmed"] = to_trimmed(first.trimmed)
-    if ignored:
-        headers["X-R1Box-Ignored"] = ", ".join(ignored)
-    return headers
-
-
-def declared(request: Request, headers: dict[str, str], response: Response) -> Response:
-    """The response with ``headers`` of ``to_headers``, which go into the request's log line too."""
-    for name, value in headers.items():
-        response.headers[name] = value
-        setattr(request.state, name.rpartition("-")[2].lower(), value)
-    return response
-
-
-def to_changed(changes: tuple[str, ...]) -> str:
-    """The header ``X-R1Box-Changed``."""
-    return ", ".join(changes)
-
-
-def to_trimmed(trimmed: Trimmed) -> str:
-    """The header ``X-R1Box-Trimmed``."""
-    name = "tokens_at_least" if trimmed.tokens_is_minimum else "tokens"
-    return f"turns={trimmed.turns} {name}={trimmed.tokens}"
-
-
-def refuse_unsupported(body: BaseModel, unsupported: Mapping[str, tuple[Any, ...]] = UNSUPPORTED) -> None:
-    """Raise UnsupportedParameter for a field that asks for what is not there. Null and neutral values pass."""
-    for name, neutral in unsupported.items():
-        value = getattr(body, name)
-        # Types count: in Python 1 equals True.
-        if value is None or any(type(value) is type(known) and value == known for known in neutral):
-            continue
-        detail = f"; it may only be {' or '.join(_shown(known) for known in neutral)}" if neutral else ""
-        raise UnsupportedParameter(name, detail=detail)
-    if getattr(body, "stream_options", None) is not None and not getattr(body, "stream", None):
+def refuse_wrong(
+    body: ChatCompletionRequest | CompletionBody | ResponseRequest, unsupported: Mapping[str, tuple[Any, ...]]
+) -> None:
+    """Raise UnsupportedParameter or InvalidRequest for what no body of OpenAI's may hold."""
+    refuse_unsupported(body, unsupported)
+    if body.stream_options is not None and not body.stream:
         raise InvalidRequest("'stream_options' needs 'stream': true.", param="stream_options")
 
 
 def to_finish_reason(finished: ChatFinished) -> FinishReason:
-    """Why the answer ended. Raises the error that ended it, also for one that was aborted from inside the box."""
-    if finished.error is not None:
-        raise finished.error
-    if finished.reason is EngineFinishReason.STOP:
-        return "tool_calls" if finished.tool_calls else "stop"
+    """Why the answer ended. Raises the error that ended it."""
+    raise_if_failed(finished)
     if finished.reason is EngineFinishReason.LENGTH:
         return "length"
-    raise GenerationFailed(cause="it was stopped")
+    return "tool_calls" if finished.tool_calls else "stop"
 
 
 def to_usage(usage: Usage) -> UsageBody:
@@ -323,7 +259,3 @@ def _text(content: str | list[ContentPart] | None, where: str, *, has_thoughts: 
             raise UnsupportedParameter(f"{where}[{index}].{next(iter(part.model_extra))[:40]}")
         texts.append(part.text)
     return "".join(texts)
-
-
-def _shown(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value).replace("'", '"')

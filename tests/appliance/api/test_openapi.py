@@ -59,6 +59,8 @@ PATHS = {
     "/v1/chat/completions",
     "/v1/chat/requests/{request_id}/answer_now",
     "/v1/completions",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
     "/v1/models",
     "/v1/models/{model_id}",
     "/v1/responses",

@@ -11,7 +11,7 @@ from appliance.api.errors import UnsupportedParameter
 from appliance.api.openai.responses.items import FindItem, to_messages
 from appliance.api.openai.responses.store import PreviousResponseNotFound, ResponseNotFound, ResponseStore
 from appliance.api.openai.thinking import to_thinking
-from appliance.api.openai.translate import refuse_unsupported, to_ignored
+from appliance.api.openai.translate import ignored_of, refuse_wrong
 from appliance.engine.request import Structure, StructureKind
 from appliance.errors import InvalidRequest
 from appliance.schemas.openai_responses import (
@@ -38,7 +38,7 @@ def to_chat(
 
     Raises UnsupportedParameter, InvalidRequest, PreviousResponseNotFound.
     """
-    refuse_unsupported(body, RESPONSE_UNSUPPORTED)
+    refuse_wrong(body, RESPONSE_UNSUPPORTED)
     for index, name in enumerate(body.include or ()):
         if name not in INCLUDES:
             raise UnsupportedParameter(f"include[{index}]", detail=f": there is no '{name[:60]}' here")
@@ -75,7 +75,7 @@ def wants_seals(body: ResponseRequest) -> bool:
 
 def ignored(body: ResponseRequest) -> tuple[str, ...]:
     """Accepted fields without effect that the client set."""
-    names = to_ignored(body, RESPONSE_IGNORED)
+    names = ignored_of(body, RESPONSE_IGNORED)
     if body.reasoning and (body.reasoning.summary or body.reasoning.generate_summary):
         names += ("reasoning.summary",)
     return names

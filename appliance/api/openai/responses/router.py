@@ -14,15 +14,15 @@ from starlette.responses import Response
 
 from appliance.api.disconnect import unless_disconnected
 from appliance.api.errors import UnsupportedParameter
+from appliance.api.exchange import declared, owner_of, reasoning_format, to_headers
 from appliance.api.openai.responses.body import ResponseBody
 from appliance.api.openai.responses.items import to_turn
 from appliance.api.openai.responses.output import OutputWriter
 from appliance.api.openai.responses.request import ignored, to_chat, wants_logprobs, wants_seals
 from appliance.api.openai.responses.store import ResponseStore, StoredResponse
-from appliance.api.openai.translate import declared, owner_of, reasoning_format, to_headers
-from appliance.api.openai.validation import parse_body
 from appliance.api.openapi import json_body
 from appliance.api.sse import EventStreamResponse, queued_comment
+from appliance.api.validation import parse_body
 from appliance.engine.request import FinishReason
 from appliance.errors import AppError, GenerationFailed, InvalidRequest, describe
 from appliance.schemas.openai_responses import ResponseRequest

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from appliance.api.openai.translate import refuse_unsupported, to_chat_request
-from appliance.api.openai.validation import parse_body
+from appliance.api.openai.translate import refuse_wrong, to_chat_request
+from appliance.api.validation import parse_body
 from appliance.errors import AppError
 from appliance.schemas.openai_request import UNSUPPORTED, ChatCompletionRequest
 from appliance.serving.types import ChatMessage, ToolCall
@@ -178,8 +178,8 @@ def test_parts_that_are_not_text_are_refused() -> None:
 
 def test_neutral_values_pass() -> None:
     neutral = {name: values[0] for name, values in UNSUPPORTED.items() if values}
-    refuse_unsupported(parse(body(**neutral)))
-    refuse_unsupported(parse(body(**dict.fromkeys(UNSUPPORTED))))
+    refuse_wrong(parse(body(**neutral)), UNSUPPORTED)
+    refuse_wrong(parse(body(**dict.fromkeys(UNSUPPORTED))), UNSUPPORTED)
 
 
 def test_harmless_fields_pass() -> None:
