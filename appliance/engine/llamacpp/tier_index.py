@@ -38,7 +38,10 @@ class TierIndex:
         self.disk_bound_bytes = limits.disk_bytes
         self.memory_bytes = 0
         self.disk_bytes = 0
+        self._writing: dict[bytes, Block] = {}
+        # Of those that are still kept.
         self._writing_bytes = 0
+        self._closed = False
         self._tick = self._writes_again_tick = 0
         self.counts = TierCounts()
         self._root = Block(b"", None, 0, [])
@@ -127,7 +130,11 @@ class TierIndex:
         if node is None:
             self._work.forget.append(key)
             return
-        if key in self._blocks:
+        there = self._blocks.get(key)
+        if there is not None:
+            # Found on disk meanwhile: that is where it is taken from.
+            if not there.in_memory:
+                self._work.forget.append(key)
             return
         self._drop_shorter(node, tokens)
         block = Block(key, node, node.end, tokens, size_bytes, in_memory=True)
@@ -140,11 +147,13 @@ class TierIndex:
         self._bound()
 
     def find_on_disk(self, parent: bytes, tokens: list[int], size_bytes: int) -> Block | None:
-        """A file of an earlier run holds this block; None when what it follows is not there, and it is of no use."""
+        """A file of an earlier run holds this block. None when it is of no use, and the file is deleted: what it
+        follows is not there, the disk has no room for it, or nothing is kept any more."""
         node = self._root if parent == b"" else self._blocks.get(parent)
-        if node is None or not tokens:
+        key = block_key(parent, tokens)
+        if node is None or not tokens or self._closed:
+            self._work.delete.append(key)
             return None
-        key = block_key(node.key, tokens)
         block = self._blocks.get(key)
         if block is None:
             block = Block(key, node, node.end, tokens, size_bytes)
@@ -184,16 +193,26 @@ class TierIndex:
                 self._remove(below)
 
     def clear(self) -> None:
-        """Drop everything that lies in memory; what is on disk stays there unused."""
-        for block in list(self._blocks.values()):
+        """Keep nothing from now on: what is in memory is forgotten, files are deleted, those too that are found or
+        complete later."""
+        self._closed = True
+        for block in self._blocks.values():
             if block.in_memory:
                 self._work.forget.append(block.key)
+            if block.on_disk:
+                self._work.delete.append(block.key)
         self._blocks.clear()
         self._root.children.clear()
         self.memory_bytes = self.disk_bytes = self._writing_bytes = 0
         self.memory_bound_bytes = self.disk_bound_bytes = 0
 
     # -- memory and disk --------------------------------------------------------------------------------------------
+
+    def resize(self, memory_bytes: int, disk_bytes: int) -> None:
+        """Other bounds from now on; nothing where nothing is kept any more."""
+        if not self._closed:
+            self.memory_bound_bytes, self.disk_bound_bytes = memory_bytes, disk_bytes
+            self._bound()
 
     def read(self, block: Block) -> None:
         """Have it read from the disk."""
@@ -204,7 +223,7 @@ class TierIndex:
     def was_read(self, key: bytes, *, good: bool) -> bool:
         """It is in memory now, or its file was no good and is gone. False when nobody wants it any more."""
         block = self._blocks.get(key)
-        if block is None or not block.moving:
+        if block is None or not block.moving or key in self._writing:
             return False
         block.moving = False
         if not good:
@@ -219,17 +238,20 @@ class TierIndex:
         """Have it written to disk, when it is not there already and the disk has room for it."""
         if block.on_disk or block.moving or not block.in_memory or block.size_bytes > self.disk_bound_bytes:
             return False
-        if self._tick < self._writes_again_tick:
+        if self._tick < self._writes_again_tick or block.key in self._writing:
             return False
         block.moving = True
+        self._writing[block.key] = block
         self._writing_bytes += block.size_bytes
         self._work.write.append(block)
         return True
 
     def was_written(self, key: bytes, *, good: bool) -> None:
         """Its file is complete, or could not be written."""
+        written = self._writing.pop(key, None)
         block = self._blocks.get(key)
-        if block is None:
+        if block is None or block is not written:
+            # Dropped since; what is kept again under that name may have other bytes.
             if good:
                 self._work.delete.append(key)
             return
@@ -309,6 +331,7 @@ class TierIndex:
             self._work.forget.append(block.key)
             if block.moving:
                 self._writing_bytes -= block.size_bytes
+        block.moving = False
         if block.on_disk:
             self.disk_bytes -= block.size_bytes
             self._work.delete.append(block.key)
@@ -363,6 +386,9 @@ class TierIndex:
             assert block.pins >= 0
             if block.parent is not self._root:
                 assert order[block.key] < order[block.parent.key], "a block that would go after its parent"
+        writing = [block for block in found if self._writing.get(block.key) is block]
+        assert sum(block.size_bytes for block in writing) == self._writing_bytes, "bytes on their way are counted wrong"
+        assert all(block.in_memory and block.moving for block in writing), "a block is written that is not there"
         memory = sum(block.size_bytes for block in found if block.in_memory)
         disk = sum(block.size_bytes for block in found if block.on_disk)
         assert (memory, disk) == (self.memory_bytes, self.disk_bytes), "bytes are counted wrong"
