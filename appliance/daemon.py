@@ -36,6 +36,7 @@ from appliance.chats.service import Chats
 from appliance.engine.base import EngineInfo, EngineStatus
 from appliance.engine.factory import LlamaCppFactory
 from appliance.engine.manager import EngineManager
+from appliance.engine.shares import BoxShares
 from appliance.errors import OffloadRefused, PortInUse
 from appliance.hardware import HardwareReader
 from appliance.health.board import IssueBoard
@@ -169,13 +170,14 @@ class Daemon:
         self._sampler = _sampler(self._settings, vendors)
         self._telemetry = TelemetryService(self._sampler, self._hardware.devices)
         self._prover = OffloadProver(self._telemetry.now, allow_cpu_fallback=self._settings.allow_cpu_fallback)
+        shares = BoxShares()
         self._host = ModelHost(
             HostParts(
                 store=foundation.models,
                 settings=self._settings,
                 detect=self._hardware.detect,
                 plan=set_up,
-                factory=lambda setup: LlamaCppFactory(setup.engine),
+                factory=lambda setup: LlamaCppFactory(setup.engine, shares),
                 manager=lambda: EngineManager(start_timeout_s=self._settings.start_timeout_s),
                 prover=self._prover,
                 admissions=self._admissions,

@@ -17,7 +17,7 @@ from appliance.serving.profile import profile_for
 from appliance.serving.types import ProfileName, ServedModel
 from appliance.settings import Settings
 from drivers.types import Device, HardwareSnapshot, Vendor
-from models.draft import DRAFTS, DraftPlace, place_draft
+from models.draft import DRAFTS, DraftPlace, place_draft, with_draft
 from models.dry_fit import fit_exactly
 from models.errors import ModelError, ModelNotFound
 from models.fit import chip_name, fit_installed
@@ -119,6 +119,7 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
     draft = None
     if settings.speculation and settings.draft_model != "off":
         draft = choose_draft(installed, plan, settings.draft_model, ModelStore(settings.models_dir).list().models)
+        plan = plan if draft is None else with_draft(plan, draft[0].id, draft[1])
     engine = EngineSpec(
         model_path=installed.path,
         seats=plan.seats,
@@ -141,6 +142,7 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
         tier_dir=chat_dir(settings),
         tier_key_file=chat_key_file(settings),
         model_sha256=installed.sha256,
+        on_processor=not plan.devices or plan.host_layers > 0 or plan.experts_on_host,
     )
     return ModelSetup(installed, plan, engine, _served(installed, header, control_tokens))
 

@@ -131,7 +131,11 @@ class Settings(BaseSettings):
         description="Tokens (conversation and answer together) that one seat holds. Without it: what fits.",
     )
     threads: int | None = Field(
-        default=None, ge=1, le=1024, description="CPU threads of the engine. Without it: the machine's cores."
+        default=None,
+        ge=1,
+        le=1024,
+        description="CPU threads of the engines, which models that answer at the same time on the processor divide. "
+        "Without it: the machine's cores.",
     )
     speculation: bool = Field(
         default=True,
@@ -162,12 +166,14 @@ class Settings(BaseSettings):
         default=None,
         ge=0,
         description="Most bytes of the host's memory that keep idle chats, so that their next turn need not be "
-        "computed again; 0 keeps none there. Without it: half of what the model leaves free, 8 GiB at most.",
+        "computed again, for all loaded models together; 0 keeps none there. Without it: half of what the models leave "
+        "free, 8 GiB at most.",
     )
     chat_disk_bytes: int | None = Field(
         default=None,
         ge=0,
-        description="Most bytes of disk that keep idle chats, encrypted, also over a restart; 0 keeps none there. "
+        description="Most bytes of disk that keep idle chats of all models together, encrypted, also over a restart; 0 "
+        "keeps none there. "
         "Without it: a tenth of what is free, 16 GiB at most. Chats go to the disk through chat_memory_bytes.",
     )
     chat_dir: Folder | None = Field(

@@ -7,10 +7,18 @@ every running chat says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from models.dry_run import Opening
 from models.gguf_header import GgufHeader
-from models.memory import compute_bytes, header_weights, host_compute_bytes, host_output_bytes, kv_bytes
+from models.memory import (
+    SPARE_SEQUENCES,
+    compute_bytes,
+    header_weights,
+    host_compute_bytes,
+    host_output_bytes,
+    kv_bytes,
+)
 from models.types import HOST, FitPlan, KvType
 
 DRAFT_BATCH_TOKENS = 256
@@ -23,10 +31,11 @@ SMALLER_BY = 3.0
 @dataclass(frozen=True, slots=True)
 class DraftPlace:
     """Where a draft model goes: ``device`` is the place in the plan's ``devices``, None for the host's memory. The
-    bytes are what it takes there."""
+    bytes are what it takes there; ``host_bytes`` of the host's memory come to what is on a card of its own."""
 
     device: int | None
     needed_bytes: int
+    host_bytes: int = 0
 
 
 DRAFTS = {
@@ -76,4 +85,28 @@ def place_draft(plan: FitPlan, header: GgufHeader, *, smaller_by: float = SMALLE
     roomy = max((name for name in plan.devices if name in spare), key=lambda name: spare[name], default=None)
     if roomy is None or needed > spare[roomy]:
         return None
-    return DraftPlace(plan.devices.index(roomy), needed)
+    return DraftPlace(plan.devices.index(roomy), needed, host if HOST in spare else 0)
+
+
+def with_draft(plan: FitPlan, model_id: str, place: DraftPlace) -> FitPlan:
+    """The plan with what its draft model takes, so that whoever looks at it counts that too."""
+    where = HOST if place.device is None else plan.devices[place.device]
+    taken = {HOST: place.host_bytes}
+    taken[where] = taken.get(where, 0) + place.needed_bytes
+    memory = tuple(replace(line, draft_bytes=taken.get(line.device, 0)) for line in plan.memory)
+    return replace(plan, draft=model_id, memory=memory)
+
+
+def draft_opening(plan: FitPlan) -> Opening:
+    """How the draft model of a plan is opened (``runner.draft``), for a dry run: a sequence and a row of logits for
+    each seat, none to spare, and steps of one micro-batch."""
+    tokens = DRAFT_BATCH_TOKENS + plan.seats
+    return Opening(
+        plan.seats,
+        plan.context_tokens,
+        KvType.F16,
+        plan.flash_attention,
+        ubatch_tokens=tokens,
+        batch_tokens=tokens,
+        cache_slots=-SPARE_SEQUENCES,
+    )

@@ -40,6 +40,7 @@ def plan_to_json(plan: FitPlan) -> dict[str, Any]:
         "installed": plan.installed,
         "host_layers": plan.host_layers,
         "experts_on_host": plan.experts_on_host,
+        "draft": plan.draft,
         "memory": [_memory_to_json(m) for m in plan.memory],
         "file_bytes": plan.file_bytes,
         "decode_tokens_per_s": None if speed is None else {"low": speed.low, "high": speed.high},
@@ -70,6 +71,7 @@ def _memory_to_json(memory: MemoryEstimate) -> dict[str, Any]:
         "kv_bytes": memory.kv_bytes,
         "compute_bytes": memory.compute_bytes,
         "reserve_bytes": memory.reserve_bytes,
+        "draft_bytes": memory.draft_bytes,
         "total_bytes": memory.total_bytes,
         "available_bytes": memory.available_bytes,
     }

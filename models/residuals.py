@@ -176,9 +176,9 @@ def difference(plan: FitPlan, measured: Mapping[str, int], *, with_pools: bool =
 
     ``measured`` has bytes by the plan's device names and ``host``. What the engine's log says are buffers alone; what
     the device says it lost (``with_pools``) holds the driver's context and pools too, for which the plan has its
-    reserve.
+    reserve, and the draft model, which the engine's log leaves out.
     """
-    planned = {m.device: m.total_bytes - (0 if with_pools else m.reserve_bytes) for m in plan.memory}
+    planned = {m.device: m.total_bytes - (0 if with_pools else m.reserve_bytes + m.draft_bytes) for m in plan.memory}
     if not set(plan.devices) <= set(measured) or not set(plan.devices) <= set(planned):
         return None
     if not plan.devices and HOST not in measured:

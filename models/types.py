@@ -206,7 +206,8 @@ class Catalogue(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 @dataclass(frozen=True, slots=True)
 class MemoryEstimate:
     """What one device (a ``Device.key`` or ``host``) holds of a plan. ``available_bytes`` is what is free there now;
-    ``reserve_bytes`` is kept for the driver's context, pools and other programs and is part of ``total_bytes``."""
+    ``reserve_bytes`` is kept for the driver's context, pools and other programs and is part of ``total_bytes``, as is
+    ``draft_bytes``, all that the draft model takes there: weights, cache and buffers."""
 
     device: str
     weights_bytes: int
@@ -214,10 +215,11 @@ class MemoryEstimate:
     compute_bytes: int
     reserve_bytes: int
     available_bytes: int
+    draft_bytes: int = 0
 
     @property
     def total_bytes(self) -> int:
-        return self.weights_bytes + self.kv_bytes + self.compute_bytes + self.reserve_bytes
+        return self.weights_bytes + self.kv_bytes + self.compute_bytes + self.reserve_bytes + self.draft_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +248,7 @@ class FitPlan:
     ``reduced`` says that less than the wished or usual seats x context fitted. Engines other than llama.cpp split every
     layer over ``tensor_parallel`` devices, ``data_parallel`` times over, and take their weights from ``repository``;
     ``installed`` is false when the box does not have the engine yet. ``host_layers`` and ``experts_on_host`` say what
-    stays in the host's memory because the operator allowed it.
+    stays in the host's memory because the operator allowed it. ``draft`` is the id of the model that guesses for it.
     """
 
     variant: str
@@ -271,6 +273,7 @@ class FitPlan:
     installed: bool = True
     host_layers: int = 0
     experts_on_host: bool = False
+    draft: str | None = None
 
     @property
     def total_context_tokens(self) -> int:

@@ -152,6 +152,7 @@ async def streamed(
     """The response of one streamed answer. Refusals are raised here, while the status can still say so, unless a model
     must be loaded first."""
     if await chat.must_load(asked.model):
+        chat.check(asked)
         late = LateStream(chat, asked.model, lambda: chat.open(asked), tell=writer.form.comment)
         events = late.events(
             lambda opened: _events(request, opened, writer, shape),

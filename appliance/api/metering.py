@@ -56,6 +56,10 @@ class Metering:
         charge.begin()
         return charge
 
+    def check(self, request_id: str, model: str) -> None:
+        """Raises LookupError outside of a guarded route, ModelNotAllowed, which is recorded."""
+        CallCharge(CALL.get(), request_id, model, self._limits, self._usage).check_model()
+
 
 class CallCharge:
     """One request on its caller's account."""
@@ -83,13 +87,20 @@ class CallCharge:
     def sampling_policy(self) -> SamplingPolicy | None:
         return SamplingPolicy.FREE if self._call.caller.policy.may_override_sampling else None
 
+    def check_model(self) -> None:
+        """Raises ModelNotAllowed."""
+        caller = self._call.caller
+        allowed = caller.policy.models
+        if allowed is not None and self._model not in allowed:
+            error = ModelNotAllowed(key=caller.name, model=f"{self._model:.100}", allowed=", ".join(allowed))
+            self.refuse(error)
+            raise error
+
     def begin(self) -> None:
         """Count the request. Raises ModelNotAllowed, RateLimited."""
         caller = self._call.caller
+        self.check_model()
         try:
-            allowed = caller.policy.models
-            if allowed is not None and self._model not in allowed:
-                raise ModelNotAllowed(key=caller.name, model=f"{self._model:.100}", allowed=", ".join(allowed))
             self._limits.begin(caller.subject, caller.policy)
         except Exception as error:
             self.refuse(error)

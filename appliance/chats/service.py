@@ -106,7 +106,9 @@ class Chats:
         with self._one_more(owner):
             request = await self._request(owner, chat_id, asked)
             stream: ChatStream | None = None
-            if not await self._chat.must_load(asked.model):
+            if await self._chat.must_load(asked.model):
+                self._chat.check(request)
+            else:
                 stream = await self._chat.open(request)
             try:
                 question, answer = await asyncio.to_thread(self._store, owner, chat_id, asked)

@@ -49,10 +49,12 @@ def _print_plan(plan: FitPlan) -> None:
         f"[bold]{escape(plan.quantization)}[/] with {plan.engine}: {escape(', '.join(part for part in parts if part))}"
     )
     table = Table("Memory in GiB", box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for name in ("weights", "cache", "work", "reserve", "total", "there"):
+    draft = any(line.draft_bytes for line in plan.memory)
+    for name in ("weights", "cache", "work", *(("draft",) if draft else ()), "reserve", "total", "there"):
         table.add_column(name, justify="right", no_wrap=True)
     for line in plan.memory:
-        parts_of_memory = (line.weights_bytes, line.kv_bytes, line.compute_bytes, line.reserve_bytes)
+        of_draft = (line.draft_bytes,) if draft else ()
+        parts_of_memory = (line.weights_bytes, line.kv_bytes, line.compute_bytes, *of_draft, line.reserve_bytes)
         table.add_row(
             f"  {line.device}",
             *(f"{one / GIB:.1f}" for one in (*parts_of_memory, line.total_bytes, line.available_bytes)),

@@ -27,7 +27,7 @@ def serve(
     tls: Annotated[str | None, typer.Option(help="off, local (the box's own authority) or files.")] = None,
     seats: Annotated[int | None, typer.Option(help="Chats answered at the same time. Default: what fits.")] = None,
     context: Context = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of the engine. Default: the cores.")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the engines. Default: the cores.")] = None,
     speculation: Annotated[
         bool | None,
         typer.Option("--speculation/--no-speculation", help="Guess tokens ahead where that is quicker. Default: on."),

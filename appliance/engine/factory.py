@@ -9,6 +9,7 @@ from pathlib import Path
 from appliance.engine.base import Engine
 from appliance.engine.llamacpp.engine import LlamaCppEngine
 from appliance.engine.llamacpp.messages import WorkerConfig
+from appliance.engine.shares import BoxShares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +22,7 @@ class EngineSpec:
     ``tier_memory_bytes`` of the host's memory may keep idle chats, and ``tier_disk_bytes`` of ``tier_dir``, sealed with
     the key in ``tier_key_file`` and bound to ``model_sha256``. ``speculates``: tokens are guessed ahead where that
     pays, by the model at ``draft_model_path`` too, which goes onto the ``draft_device``-th device.
+    ``on_processor``: the processor computes a part of it at least.
     """
 
     model_path: Path
@@ -44,6 +46,7 @@ class EngineSpec:
     speculates: bool = True
     draft_model_path: Path | None = None
     draft_device: int = 0
+    on_processor: bool = True
 
 
 DRAFT_TOKENS = 24
@@ -84,7 +87,10 @@ class LlamaCppFactory:
     every restart. Must be called inside the event loop that will use the engine.
     """
 
-    def __init__(self, spec: EngineSpec) -> None:
+    def __init__(self, spec: EngineSpec, shares: BoxShares | None = None) -> None:
+        """``shares`` divides what the box has once among the engines of all its models."""
+        self._shares = shares
+        self._on_processor = spec.on_processor
         self._environment = spec.environment
         self._config = worker_config(spec)
         self._last: LlamaCppEngine | None = None
@@ -93,5 +99,7 @@ class LlamaCppFactory:
         """An engine that has not been started."""
         if self._last is not None:
             self._config = self._last.config
-        self._last = LlamaCppEngine(self._config, environment=self._environment)
+        self._last = LlamaCppEngine(
+            self._config, environment=self._environment, shares=self._shares, on_processor=self._on_processor
+        )
         return self._last

@@ -60,6 +60,10 @@ class Gate(Protocol):
         """Raises what the account's limits refuse with."""
         ...
 
+    def check(self, request_id: str, model: str) -> None:
+        """Raises what ``begin`` refuses with because of the model; counts nothing that it lets through."""
+        ...
+
 
 class Bill:
     """Measures one request and settles its charge, once. ``changes`` as in ``ChatPlan``."""
@@ -138,3 +142,6 @@ class OpenGate:
     def begin(self, request_id: str, model: str) -> Charge:
         del request_id, model
         return _NoCharge()
+
+    def check(self, request_id: str, model: str) -> None:
+        del request_id, model

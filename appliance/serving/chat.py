@@ -174,6 +174,15 @@ class ChatService:
         Bill(charge, ()).pay(Usage(), ChatFinished(reason=FinishReason.STOP, usage=Usage()))
         return counted
 
+    def check(self, request: ChatRequest | CompletionRequest) -> None:
+        """Refuse what needs no model to be refused: before ``open`` waits for a load, which may take minutes and end
+        other models. Raises InvalidRequest, and what ``gate`` refuses with because of the model."""
+        if isinstance(request, ChatRequest):
+            _check(request)
+        else:
+            check_completion(request)
+        self._gate.check(request.request_id, request.model)
+
     async def answer_now(self, request_id: str, *, owner: str | None) -> RequestState:
         """End the thought of a running request of this owner, all its choices, so that the answer begins; what it was
         at. Idempotent. Raises RequestNotFound, EngineCannot."""

@@ -225,8 +225,12 @@ def test_a_draft_model_that_is_asked_for_goes_to_the_engine(tmp_path: Path, sett
     model = import_gguf(store, TINY_R1).model
     draft = import_gguf(store, TINY_R1.with_name("Tiny-R1-Q4_K_M.gguf")).model
     asked = settings.model_copy(update={"draft_model": draft.id})
-    engine = set_up(model, HardwareSnapshot(HOST), asked).engine
+    setup = set_up(model, HardwareSnapshot(HOST), asked)
+    engine = setup.engine
     assert (engine.draft_model_path, engine.speculates) == (draft.path, True)
+    line, plain = setup.plan.memory[0], set_up(model, HardwareSnapshot(HOST), settings).plan.memory[0]
+    assert setup.plan.draft == draft.id
+    assert draft.size_bytes < line.draft_bytes == line.total_bytes - plain.total_bytes
     assert LlamaCppFactory(engine)
     # What is known to fit is nothing here: auto finds none.
     assert set_up(model, HardwareSnapshot(HOST), settings).engine.draft_model_path is None

@@ -19,6 +19,7 @@ PLAN_KEYS = {
     "kv_type",
     "flash_attention",
     "memory",
+    "draft",
     "decode_tokens_per_s",
 }
 MEMORY_KEYS = {
@@ -27,6 +28,7 @@ MEMORY_KEYS = {
     "kv_bytes",
     "compute_bytes",
     "reserve_bytes",
+    "draft_bytes",
     "total_bytes",
     "available_bytes",
 }
@@ -50,7 +52,7 @@ def test_shape_of_the_json(catalogue: Catalogue) -> None:
     assert best["engine"] == "llama.cpp"
     assert best["devices"] == ["nvidia:0"]
     assert set(best["memory"][0]) == MEMORY_KEYS
-    parts = ("weights_bytes", "kv_bytes", "compute_bytes", "reserve_bytes")
+    parts = ("weights_bytes", "kv_bytes", "compute_bytes", "reserve_bytes", "draft_bytes")
     assert best["memory"][0]["total_bytes"] == sum(best["memory"][0][p] for p in parts)
     assert set(best["decode_tokens_per_s"]) == {"low", "high"}
     rejected = raw["rejections"][0]

@@ -94,6 +94,7 @@ def chat_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
             for index in range(count)
         ]
         if await chat.must_load(asked.model):
+            chat.check(asked)
             late = LateStream(chat, asked.model, lambda: chat.open_choices(asked, count))
             events = late.events(
                 lambda opened: _events(request, opened, writers, include_usage=include_usage),

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from appliance.api.disconnect import unless_disconnected
 from appliance.api.errors import envelope
 from appliance.api.exchange import NO_STORE, declared, owner_of, to_headers
+from appliance.api.late import LateStream
 from appliance.api.openai.chunks import DONE
 from appliance.api.openai.forms import to_structure
 from appliance.api.openai.translate import (
@@ -65,8 +66,17 @@ def completions_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
             content = completion.model_dump_json()
             response = Response(content, media_type="application/json", headers=NO_STORE)
             return declared(request, to_headers(streams, ignored), response)
-        choices = await chat.open_completions(asked)
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        if await chat.must_load(body.model):
+            chat.check(asked[0])
+            late = LateStream(chat, body.model, lambda: chat.open_completions(asked))
+            events = late.events(
+                lambda opened: _events(opened, texts, include_usage=include_usage),
+                headers=lambda opened: to_headers(opened.streams, ignored),
+                failed=lambda error: data_event(envelope(describe(error))),
+            )
+            return EventStreamResponse(events, close=late.aclose, keep_alive_s=keep_alive_s)
+        choices = await chat.open_completions(asked)
         events = _events(choices, texts, include_usage=include_usage)
         response = EventStreamResponse(events, close=choices.aclose, keep_alive_s=keep_alive_s)
         return declared(request, to_headers(choices.streams, ignored), response)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
 import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from appliance.engine.base import EngineInfo, EngineStats, Feature, ProgressCall
 from appliance.engine.llamacpp import messages as wire
 from appliance.engine.llamacpp.load_log import measured_bytes, read_placement
 from appliance.engine.llamacpp.sequence import BATCH, INTERACTIVE
+from appliance.engine.llamacpp.wire_values import finished_of, sampling_of, thinking_of
 from appliance.engine.process import LOG_LINES, SupervisedProcess, describe_exit, engine_environment
 from appliance.engine.request import (
     Finished,
@@ -25,14 +25,12 @@ from appliance.engine.request import (
     GenerationEvent,
     GenerationRequest,
     Priority,
-    SamplingParams,
     TextSegment,
-    ThinkingControl,
-    ThinkingEnd,
     TokenDelta,
     TokenLogprob,
 )
-from appliance.errors import EngineLost, EngineStartFailed, GenerationFailed
+from appliance.engine.shares import BoxShares, Share
+from appliance.errors import EngineLost, EngineStartFailed
 
 _log = structlog.get_logger(__name__)
 
@@ -68,10 +66,21 @@ def _waiting(threads: int) -> dict[str, str]:
 class LlamaCppEngine:
     """One model in one worker process. Implements ``appliance.engine.base.Engine``."""
 
-    def __init__(self, config: wire.WorkerConfig, *, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        config: wire.WorkerConfig,
+        *,
+        environment: Mapping[str, str] | None = None,
+        shares: BoxShares | None = None,
+        on_processor: bool = True,
+    ) -> None:
         """``environment`` is added to what the worker sees: which devices it may use. ``config`` is what it was
-        started with, in the end."""
+        started with, in the end. Of threads and room for idle chats the worker uses what ``shares`` leaves it beside
+        other models, all that ``config`` says without; ``on_processor``: it computes there."""
         self.config = config
+        self._shares = shares or BoxShares()
+        self._on_processor = on_processor
+        self._member = 0
         self._environment = {**_waiting(config.threads), **engine_environment(os.environ), **(environment or {})}
         self._process: SupervisedProcess | None = None
         self._writer: asyncio.StreamWriter | None = None
@@ -104,6 +113,7 @@ class LlamaCppEngine:
             except _WorkerCrashed as second:
                 raise second.failure() from None
             self.config = plain
+        self._shares.set_busy(self._member, busy=False)
         lines = self._process.log_tail(LOG_LINES) if self._process is not None else ()
         measured = await asyncio.to_thread(measured_bytes, Path(self.config.model_path), lines)
         if ready.draft_problem:
@@ -137,7 +147,9 @@ class LlamaCppEngine:
         reader, self._writer = await asyncio.open_unix_connection(sock=ours)
         self._ready = asyncio.get_running_loop().create_future()
         self._reading = asyncio.create_task(self._read(reader), name="llama.cpp worker messages")
-        self._send(wire.Load(config))
+        alone = Share(config.threads, config.tier_memory_bytes, config.tier_disk_bytes)
+        self._member, share = self._shares.join(alone, self._use, on_processor=self._on_processor)
+        self._send(wire.Load(_within(config, share)))
         try:
             return await asyncio.wait_for(asyncio.shield(self._ready), timeout_s)
         except TimeoutError:
@@ -194,6 +206,7 @@ class LlamaCppEngine:
         outputs: asyncio.Queue[wire.Output | None] = asyncio.Queue()
         self._streams[request.request_id] = outputs
         self._idle.clear()
+        self._shares.set_busy(self._member, busy=True)
         ended = False
         structure = request.structure
         try:
@@ -202,12 +215,12 @@ class LlamaCppEngine:
                     request.request_id,
                     list(request.prompt_tokens),
                     request.max_tokens,
-                    _sampling(request.sampling),
+                    sampling_of(request.sampling),
                     request.owner,
                     _PRIORITIES[request.priority],
                     None if structure is None else wire.Structure(structure.kind.value, structure.text),
                     request.logprobs,
-                    None if request.thinking is None else _thinking(request.thinking),
+                    None if request.thinking is None else thinking_of(request.thinking),
                     request.answer_tokens,
                     request.sampling.seed is not None,
                 )
@@ -220,7 +233,7 @@ class LlamaCppEngine:
                     yield TokenDelta(output.text, output.count, tuple(TokenLogprob(*one) for one in output.logprobs))
                 if output.finish is not None:
                     ended = True
-                    yield _finished(output)
+                    yield finished_of(output)
         except EngineLost as lost:
             ended = True
             yield Finished(reason=FinishReason.ERROR, error=lost)
@@ -228,6 +241,7 @@ class LlamaCppEngine:
             self._streams.pop(request.request_id, None)
             if not self._streams:
                 self._idle.set()
+                self._shares.set_busy(self._member, busy=False)
             if not ended:
                 with suppress(EngineLost):
                     self._send(wire.Abort(request.request_id))
@@ -251,6 +265,11 @@ class LlamaCppEngine:
         )
 
     # -- messages ---------------------------------------------------------------------------------------------------
+
+    def _use(self, share: Share) -> None:
+        """The worker's share has changed."""
+        with suppress(EngineLost):
+            self._send(wire.Share(share.threads, share.chat_memory_bytes, share.chat_disk_bytes))
 
     def _send(self, message: wire.ToWorker) -> None:
         if self._writer is None or self._writer.is_closing() or self._lost.done():
@@ -278,6 +297,7 @@ class LlamaCppEngine:
             _log.error("the worker sent something that is no message", error=str(error))
             failed = failed or wire.LoadFailed("worker_protocol", f"the worker cannot be understood: {error}")
         returncode = await self._process.stop(timeout_s=10)
+        self._shares.leave(self._member)
         cause = describe_exit(returncode)
         if not self._ready.done():
             self._fail_start(failed, returncode)
@@ -320,6 +340,15 @@ class LlamaCppEngine:
             self._ready.set_exception(_WorkerCrashed(describe_exit(returncode), tail))
 
 
+def _within(config: wire.WorkerConfig, share: Share) -> wire.WorkerConfig:
+    return msgspec.structs.replace(
+        config,
+        threads=share.threads,
+        tier_memory_bytes=share.chat_memory_bytes,
+        tier_disk_bytes=share.chat_disk_bytes,
+    )
+
+
 class _WorkerCrashed(Exception):
     """The worker ended without saying why."""
 
@@ -343,41 +372,3 @@ def _cause_in_log(lines: tuple[str, ...]) -> str | None:
         if "error loading model:" in line:
             return line.partition("error loading model:")[2].strip()
     return None
-
-
-def _finished(output: wire.Output) -> Finished:
-    reason = FinishReason(output.finish or "error")
-    return Finished(
-        reason=reason,
-        prompt_tokens=output.prompt_tokens,
-        cached_tokens=output.cached_tokens,
-        completion_tokens=output.completion_tokens,
-        error=GenerationFailed(cause=output.message) if reason is FinishReason.ERROR else None,
-        thinking_end=None if output.thinking_end is None else ThinkingEnd(output.thinking_end),
-        answer_looped=output.answer_looped,
-    )
-
-
-def _thinking(control: ThinkingControl) -> wire.Thinking:
-    return wire.Thinking(
-        opened=control.opened,
-        open_tokens=control.open_tokens,
-        close_tokens=control.close_tokens,
-        landing_tokens=control.landing_tokens,
-        budget_tokens=control.budget_tokens,
-        breaks_loops=control.breaks_loops,
-    )
-
-
-def _sampling(params: SamplingParams) -> wire.Sampling:
-    return wire.Sampling(
-        seed=secrets.randbits(32) if params.seed is None else params.seed & 0xFFFFFFFF,
-        temperature=params.temperature,
-        top_p=params.top_p,
-        top_k=params.top_k,
-        min_p=params.min_p,
-        presence_penalty=params.presence_penalty,
-        frequency_penalty=params.frequency_penalty,
-        repeat_penalty=params.repeat_penalty,
-        logit_bias=params.logit_bias,
-    )

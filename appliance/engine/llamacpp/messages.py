@@ -10,7 +10,7 @@ import struct
 
 import msgspec
 
-PROTOCOL = 3
+PROTOCOL = 4
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 """Longest frame; a longer one means that the two sides have lost each other, and ends the worker."""
 
@@ -141,13 +141,22 @@ class Tokenize(msgspec.Struct, frozen=True, tag="tokenize"):
     add_bos: bool
 
 
+class Share(msgspec.Struct, frozen=True, tag="share"):
+    """From now on the worker may use so many threads, and keep so many bytes of idle chats in the host's memory and on
+    disk: ``appliance.engine.shares``. Only what it was loaded with can change, not what was off."""
+
+    threads: int
+    tier_memory_bytes: int
+    tier_disk_bytes: int
+
+
 class Shutdown(msgspec.Struct, frozen=True, tag="shutdown"):
     """End the worker; it may take ``save_s`` seconds to write idle chats to disk."""
 
     save_s: float = 3.0
 
 
-ToWorker = Load | Generate | Abort | AnswerNow | Tokenize | Shutdown
+ToWorker = Load | Generate | Abort | AnswerNow | Tokenize | Share | Shutdown
 
 
 # -- worker to daemon ------------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ KEEP_FREE_BYTES = 1024**3
 """Room on the disk that is left for others, whatever the bound says."""
 
 TICK_S = 5.0
+LOCK_TRIES, LOCK_PAUSE_S = 5, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +72,27 @@ class BlockWritten:
 
 
 @dataclass(frozen=True, slots=True)
+class DiskRoom:
+    """What may lie here has changed to ``bound_bytes``."""
+
+    bound_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class DiskTick:
     """Some seconds have gone; ``wiped`` when the key is gone from its place: everything shall be forgotten."""
 
     wiped: bool = False
 
 
-DiskMessage = BlocksFound | BlockRead | BlockWritten | DiskTick
+DiskMessage = BlocksFound | BlockRead | BlockWritten | DiskRoom | DiskTick
 
 
 @dataclass(slots=True)
 class _Queues:
     reads: deque[bytes] = field(default_factory=deque)
     changes: deque[tuple[bytes, BlockHeader | None, Any]] = field(default_factory=deque)
+    resized: bool = False
     busy: bool = False
     stopped: bool = False
 
@@ -130,6 +139,12 @@ class DiskTier:
         """Answered by BlockWritten."""
         self._change(key, header, data)
 
+    def resize(self, bound_bytes: int) -> None:
+        """So many bytes may lie here and in the folders of models that do not run. Answered by DiskRoom."""
+        with self._changed:
+            self._bound_bytes, self._queues.resized = bound_bytes, True
+            self._changed.notify_all()
+
     def delete(self, key: bytes) -> None:
         """Not answered."""
         self._change(key, None, None)
@@ -161,7 +176,7 @@ class DiskTier:
 
     def _run(self) -> None:
         try:
-            with _locked(self._folder):
+            with self._lock():
                 secret = load_secret(self._key_file)
                 self._work(BlockFiles(self._folder, self._identity, secret), self._key_file.stat().st_ino)
         except BlockingIOError:
@@ -173,15 +188,31 @@ class DiskTier:
             self._fail_all()
             self._changed.notify_all()
 
+    def _lock(self) -> _locked:
+        """The folder for this process alone. Another worker that looks what lies here holds it for a moment."""
+        for _ in range(LOCK_TRIES - 1):
+            with suppress(BlockingIOError):
+                return _locked(self._folder)
+            threading.Event().wait(LOCK_PAUSE_S)
+        return _locked(self._folder)
+
+    def _room(self) -> int:
+        """What may lie here beside what lies in the folders of models that do not run."""
+        bound = self._bound_bytes
+        return max(0, bound - _drop_others(self._folder, bound // 2))
+
     def _work(self, files: BlockFiles, key_inode: int) -> None:
-        bound = self._bound_bytes - _drop_others(self._folder, self._bound_bytes // 2)
-        self._post(BlocksFound(_leftovers(files), max(0, bound)))
+        room = self._room()
+        self._post(BlocksFound(_leftovers(files), room))
         queues = self._queues
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: queues.reads or queues.changes or queues.stopped, self._tick_s)
+                self._changed.wait_for(
+                    lambda: queues.reads or queues.changes or queues.stopped or queues.resized, self._tick_s
+                )
                 if queues.stopped:
                     return
+                resized, queues.resized = queues.resized, False
                 read = queues.reads.popleft() if queues.reads else None
                 change = queues.changes.popleft() if read is None and queues.changes else None
                 queues.busy = change is not None
@@ -194,8 +225,10 @@ class DiskTier:
                 self._post(_read(files, read))
             elif change is not None:
                 self._do(files, *change)
-            else:
+            elif not resized:
                 self._post(DiskTick())
+            if resized:
+                self._post(DiskRoom(self._room()))
             with self._changed:
                 queues.busy = False
                 self._changed.notify_all()
@@ -279,14 +312,24 @@ def _in_order(files: BlockFiles, headers: dict[bytes, BlockHeader]) -> list[Bloc
 
 
 def _drop_others(own: Path, most_bytes: int) -> int:
-    """Empty other models' folders, unused for longest first, until they hold ``most_bytes`` at most; what they hold."""
+    """Empty other models' folders, unused for longest first, until they hold ``most_bytes`` at most; what they hold.
+
+    Folders of workers that run do not count: they have a share of their own.
+    """
     sizes: list[tuple[float, int, Path]] = []
     for folder in own.parent.iterdir():
         if folder != own and folder.is_dir() and not folder.is_symlink():
             stats = [entry.stat(follow_symlinks=False) for entry in os.scandir(folder)]
             sizes.append((max((s.st_mtime for s in stats), default=0.0), sum(s.st_size for s in stats), folder))
     total = sum(size for _, size, _ in sizes)
+    idle: list[tuple[int, Path]] = []
     for _, size, folder in sorted(sizes):
+        try:
+            with _locked(folder):
+                idle.append((size, folder))
+        except BlockingIOError:
+            total -= size
+    for size, folder in idle:
         if total <= most_bytes:
             break
         with suppress(OSError), _locked(folder):
@@ -325,13 +368,14 @@ class _locked:  # noqa: N801  a context manager that reads as a word
         folder.mkdir(mode=0o700, exist_ok=True)
         folder.chmod(0o700)
         self._descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
-
-    def __enter__(self) -> None:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BaseException:
             os.close(self._descriptor)
             raise
+
+    def __enter__(self) -> None:
+        """Locked since it was made."""
 
     def __exit__(self, *_: object) -> None:
         os.close(self._descriptor)

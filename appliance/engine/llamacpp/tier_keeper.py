@@ -11,7 +11,15 @@ from typing import Any, TypeVar
 
 from appliance.engine.llamacpp.messages import WorkerConfig
 from appliance.engine.llamacpp.scheduler import Scheduler
-from appliance.engine.llamacpp.tier_disk import BlockRead, BlocksFound, BlockWritten, DiskMessage, DiskTick, DiskTier
+from appliance.engine.llamacpp.tier_disk import (
+    BlockRead,
+    BlocksFound,
+    BlockWritten,
+    DiskMessage,
+    DiskRoom,
+    DiskTick,
+    DiskTier,
+)
 from appliance.engine.llamacpp.tier_files import BlockHeader
 
 READ_TIMEOUT_S = 10.0
@@ -78,7 +86,7 @@ class TierKeeper:
         """Something that the disk's thread did."""
         match message:
             case BlocksFound():
-                self._tiers.index.disk_bound_bytes = message.bound_bytes
+                self._tiers.index.resize(self._tiers.index.memory_bound_bytes, message.bound_bytes)
                 for header in message.headers:
                     self._tiers.index.find_on_disk(header.parent, header.tokens, header.size_bytes)
             case BlockRead():
@@ -86,12 +94,25 @@ class TierKeeper:
                 good = message.data is not None
                 if self._scheduler.block_was_read(message.key, message.seconds, good=good):
                     self._blocks[message.key] = message.data
+            case DiskRoom():
+                self._tiers.index.resize(self._tiers.index.memory_bound_bytes, message.bound_bytes)
             case BlockWritten():
                 self._tiers.index.was_written(message.key, good=message.good)
             case DiskTick(wiped=True):
                 self._scheduler.forget_tiers()
             case DiskTick():
                 self._tiers.index.tick()
+        self.do_work()
+
+    def resize(self, memory_bytes: int, disk_bytes: int) -> None:
+        """Other models take their part, or have left theirs. The disk's is known when what lies there was counted; less
+        than before holds at once."""
+        if not self._tiers.enabled:
+            return
+        index = self._tiers.index
+        index.resize(memory_bytes, min(index.disk_bound_bytes, disk_bytes))
+        if self._disk is not None:
+            self._disk.resize(disk_bytes)
         self.do_work()
 
     def _give_up_slow_reads(self) -> None:

@@ -31,7 +31,7 @@ from appliance.engine.llamacpp.scheduler import Scheduler, SchedulerLimits
 from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, StepPlan, StepResult, TokenChance
 from appliance.engine.llamacpp.step_times import StepTimes
 from appliance.engine.llamacpp.tier_blocks import TierLimits, block_tokens_for
-from appliance.engine.llamacpp.tier_disk import BlockRead, BlocksFound, BlockWritten, DiskMessage, DiskTick
+from appliance.engine.llamacpp.tier_disk import BlockRead, BlocksFound, BlockWritten, DiskMessage, DiskRoom, DiskTick
 from appliance.engine.llamacpp.tier_keeper import TierKeeper, open_disk
 
 EXIT_LOAD_FAILED = 1
@@ -85,6 +85,8 @@ class StepRunner(Vocabulary, Protocol):
     def outputs(self) -> int: ...
 
     def run(self, plan: StepPlan) -> StepResult: ...
+
+    def use_threads(self, threads: int) -> None: ...
 
     def piece(self, token: int) -> bytes: ...
 
@@ -244,7 +246,10 @@ class Worker:
                 self.scheduler.abort(message.request_id)
             case wire.AnswerNow():
                 self.scheduler.answer_now(message.request_id)
-            case BlocksFound() | BlockRead() | BlockWritten() | DiskTick():
+            case wire.Share():
+                self._runner.use_threads(message.threads)
+                self._keeper.resize(message.tier_memory_bytes, message.tier_disk_bytes)
+            case BlocksFound() | BlockRead() | BlockWritten() | DiskRoom() | DiskTick():
                 self._keeper.take(message)
             case wire.Shutdown():
                 self._save_s = message.save_s

@@ -15,6 +15,7 @@ from starlette.responses import Response
 from appliance.api.disconnect import unless_disconnected
 from appliance.api.errors import UnsupportedParameter
 from appliance.api.exchange import declared, owner_of, reasoning_format, to_headers
+from appliance.api.late import LateStream
 from appliance.api.openai.responses.body import ResponseBody
 from appliance.api.openai.responses.items import to_turn
 from appliance.api.openai.responses.output import OutputWriter
@@ -71,6 +72,8 @@ def responses_router(chat: ChatService, store: ResponseStore, *, keep_alive_s: f
         if not body.stream:
             stream, made = await unless_disconnected(request.receive, _complete(chat, store, work))
             return declared(request, to_headers([stream], ignored(body)), _json(made))
+        if await chat.must_load(asked.model):
+            return _late(chat, store, work, keep_alive_s)
         stream = await chat.open(asked)
         events = _events(stream, store, work)
         response = EventStreamResponse(events, close=stream.aclose, keep_alive_s=keep_alive_s)
@@ -157,6 +160,25 @@ async def _events(stream: ChatStream, store: ResponseStore, work: _Work) -> Asyn
             yield encoded(told)
         kind = made.fail(describe(error), writer.items)
         yield encoded({"type": kind, "response": made.fields})
+
+
+def _late(chat: ChatService, store: ResponseStore, work: _Work, keep_alive_s: float) -> EventStreamResponse:
+    """The answer of a model that must be loaded first."""
+    chat.check(work.asked)
+    late = LateStream(chat, work.asked.model, lambda: chat.open(work.asked))
+    events = late.events(
+        lambda opened: _events(opened, store, work),
+        headers=lambda opened: to_headers([opened], ignored(work.body)),
+        failed=_refused,
+    )
+    return EventStreamResponse(events, close=late.aclose, keep_alive_s=keep_alive_s)
+
+
+def _refused(error: Exception) -> bytes:
+    """The event of a response that never began, in the shape of OpenAI's ``error``."""
+    what = describe(error)
+    event = {"type": "error", "code": what.code, "message": what.message, "param": None, "sequence_number": 0}
+    return b"event: error\ndata: " + _encode(event) + b"\n\n"
 
 
 def _status(finished: ChatFinished) -> str:

@@ -211,6 +211,10 @@ class DraftModel:
         token = int(logits[: self._size].argmax())
         return token, float(1.0 / np.exp(logits - logits[token]).sum())
 
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many threads from the next pass on."""
+        llama_cpp.llama_set_n_threads(self._context, threads, threads)
+
     def close(self) -> None:
         """Free everything. Idempotent."""
         if self._context:

@@ -250,16 +250,11 @@ class Runner:
         tokens: list[int] = []
         for index, (text, trusted) in enumerate(segments):
             data = text.encode()
-            capacity = len(data) + 2
-            buffer = (llama_cpp.llama_token * capacity)()
-            count = llama_cpp.llama_tokenize(
-                self._vocab, data, len(data), buffer, capacity, add_bos and index == 0, trusted
-            )
-            if count < 0:
+            count = -(len(data) + 2)
+            while count < 0:
                 buffer = (llama_cpp.llama_token * -count)()
-                count = llama_cpp.llama_tokenize(
-                    self._vocab, data, len(data), buffer, -count, add_bos and index == 0, trusted
-                )
+                begins = add_bos and index == 0
+                count = llama_cpp.llama_tokenize(self._vocab, data, len(data), buffer, len(buffer), begins, trusted)
             tokens.extend(buffer[:count])
         return tokens
 
@@ -384,6 +379,12 @@ class Runner:
         assert isinstance(draw, Draw)
         sampler = self._samplers[request_id] = Sampler(draw, self.vocabulary_size)
         return sampler
+
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many threads from the next step on."""
+        llama_cpp.llama_set_n_threads(self._context, threads, threads)
+        if self._draft is not None:
+            self._draft.use_threads(threads)
 
     def close(self) -> None:
         """Free everything. Idempotent."""

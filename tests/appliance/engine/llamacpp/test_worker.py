@@ -25,12 +25,16 @@ class ScriptedRunner:
 
     def __init__(self, statuses: Sequence[DecodeStatus] = (), pieces: dict[int, bytes] | None = None) -> None:
         self.plans: list[StepPlan] = []
+        self.threads: list[int] = []
         self.blocks: dict[bytes, Any] = {}
         self._statuses = list(statuses)
         self._pieces = pieces or {}
 
     def identity(self) -> bytes | None:
         return None
+
+    def use_threads(self, threads: int) -> None:
+        self.threads.append(threads)
 
     def run(self, plan: StepPlan) -> StepResult:
         self.plans.append(plan)
