@@ -230,6 +230,15 @@ class GenerationFailed(AppError):
     template = "The model could not finish this answer: {cause}"
 
 
+class EngineCannotDo(AppError):
+    """The engine that serves the model has no way to do what the request wants."""
+
+    code = "unsupported_by_engine"
+    http_status = 400
+    template = "The engine of this model cannot do that: {problem}."
+    hint_template = "docs/engines.md says what each engine can do."
+
+
 class IssueNotFound(AppError):
     """No issue of this id is open."""
 

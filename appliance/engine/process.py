@@ -1,4 +1,8 @@
-"""A supervised child process: own process group, log ring, ending by TERM then KILL. For every engine that is one."""
+"""A supervised child process: own process group, log ring, ending by TERM then KILL. For every engine that is one.
+
+An engine may have children of its own (vLLM's engine core and its workers). They are in its process group and end with
+it, also when it was killed itself: a worker that outlived its server would keep the cards' memory, and the log's pipe.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +10,20 @@ import asyncio
 import os
 import signal
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 LOG_LINES = 400
 LOG_LINE_BYTES = 4096
+
+ORPHAN_GRACE_S = 2.0
+"""How long the children of an engine that has ended may take to follow it."""
+
+_POLL_S = 0.05
+
+LogListener = Callable[[str], None]
+"""Takes each line of the log as it comes."""
 
 _PASSED_ON = ("HOME", "LANG", "PATH", "PYTHONPATH", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV")
 _PASSED_ON_PREFIXES = ("ASCEND_", "CUDA_", "GGML_", "GOMP_", "LC_", "LD_", "LLAMA_", "NVIDIA_", "OMP_", "XDG_")
@@ -36,27 +49,49 @@ def describe_exit(returncode: int) -> str:
 class SupervisedProcess:
     """One running child. Its stderr and stdout go to a ring of the last lines."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(
+        self, process: asyncio.subprocess.Process, log: asyncio.StreamReader, on_line: LogListener | None = None
+    ) -> None:
         self._process = process
+        self._on_line = on_line
         self._log: deque[str] = deque(maxlen=LOG_LINES)
-        self._reader = asyncio.create_task(self._read_log(), name=f"log of {process.pid}")
+        self._reader = asyncio.create_task(self._read_log(log), name=f"log of {process.pid}")
 
     @classmethod
     async def start(
-        cls, argv: Sequence[str], *, environment: Mapping[str, str], pass_fds: Sequence[int] = ()
+        cls,
+        argv: Sequence[str],
+        *,
+        environment: Mapping[str, str],
+        pass_fds: Sequence[int] = (),
+        folder: Path | None = None,
+        on_line: LogListener | None = None,
     ) -> SupervisedProcess:
-        """Start it in a process group of its own. Raises OSError when it cannot be started."""
-        process = await asyncio.create_subprocess_exec(
-            *argv,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            env=dict(environment),
-            pass_fds=tuple(pass_fds),
-            start_new_session=True,
-            limit=LOG_LINE_BYTES,
-        )
-        return cls(process)
+        """Start it in a process group of its own, with ``folder`` as working directory. Raises OSError when it cannot
+        be started."""
+        # A pipe of our own: asyncio's Process.wait() returns only when nobody holds its pipes any more (Python 3.11):
+        # a child's child would keep the end of its parent from being known.
+        log, end = os.pipe()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=end,
+                stderr=end,
+                env=dict(environment),
+                pass_fds=tuple(pass_fds),
+                start_new_session=True,
+                cwd=folder,
+            )
+        except BaseException:
+            os.close(log)
+            raise
+        finally:
+            os.close(end)
+        stream = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(stream)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, os.fdopen(log, "rb"))
+        return cls(process, stream, on_line)
 
     @property
     def pid(self) -> int:
@@ -73,8 +108,14 @@ class SupervisedProcess:
         return tuple(self._log)[-lines:]
 
     async def wait(self) -> int:
-        """Its exit code, when it has ended and all it wrote is in the log."""
+        """Its exit code, when it and its children have ended and all they wrote is in the log."""
         returncode = await self._process.wait()
+        self._signal(signal.SIGTERM)
+        left_s = ORPHAN_GRACE_S
+        while self._has_group() and left_s > 0:
+            await asyncio.sleep(_POLL_S)
+            left_s -= _POLL_S
+        self._signal(signal.SIGKILL)
         # Not awaited itself: a caller that gives up waiting must not cancel the reading of the log.
         await asyncio.wait({self._reader})
         return returncode
@@ -89,21 +130,35 @@ class SupervisedProcess:
                 self._signal(signal.SIGKILL)
         return await self.wait()
 
+    def _has_group(self) -> bool:
+        """Whether anything of it runs. Its number is not given away while a child of it still has it as its group's."""
+        try:
+            os.killpg(self._process.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
     def _signal(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
-    async def _read_log(self) -> None:
-        stream = self._process.stdout
-        assert stream is not None
-        while True:
-            try:
-                line = await stream.readuntil(b"\n")
-            except asyncio.IncompleteReadError as end:
-                line = end.partial
-                if not line:
-                    return
-            except asyncio.LimitOverrunError as long:
-                # A line longer than the ring takes: keep it in pieces rather than stall the child on a full pipe.
-                line = await stream.readexactly(long.consumed)
-            self._log.append(line.decode(errors="replace").rstrip())
+    async def _read_log(self, stream: asyncio.StreamReader) -> None:
+        """Lines end in a line feed, or in the carriage return of a progress bar; a longer one than the ring takes comes
+        in pieces rather than stall the child on a full pipe."""
+        rest = b""
+        while chunk := await stream.read(LOG_LINE_BYTES):
+            *lines, rest = (rest + chunk).replace(b"\r", b"\n").split(b"\n")
+            for line in lines:
+                self._take_line(line)
+            while len(rest) >= LOG_LINE_BYTES:
+                self._take_line(rest[:LOG_LINE_BYTES])
+                rest = rest[LOG_LINE_BYTES:]
+        self._take_line(rest)
+
+    def _take_line(self, raw: bytes) -> None:
+        line = raw.decode(errors="replace").rstrip()
+        if not line:
+            return
+        self._log.append(line)
+        if self._on_line is not None:
+            self._on_line(line)

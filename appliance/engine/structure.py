@@ -79,9 +79,9 @@ def grammar_of(structure: Structure) -> str:
         case StructureKind.JSON_OBJECT:
             return LLMatcher.grammar_from_json_schema(ANY_OBJECT, overrides=_OPTIONS)
         case StructureKind.JSON_SCHEMA:
-            return LLMatcher.grammar_from_json_schema(_without_annotations(text), overrides=_OPTIONS)
+            return LLMatcher.grammar_from_json_schema(without_annotations(text), overrides=_OPTIONS)
         case StructureKind.REGEX:
-            return LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(_unanchored(text), 'd')}/")
+            return LLMatcher.grammar_from_lark(f"start: /{regex_to_lark(unanchored(text), 'd')}/")
         case StructureKind.GRAMMAR:
             try:
                 return grammar_from("grammar", text)
@@ -156,7 +156,7 @@ def _narrowed(schema: Any, message: str) -> Problem:
             return Problem(message, path)
 
 
-def _without_annotations(text: str) -> str:
+def without_annotations(text: str) -> str:
     """The schema without formats that say nothing about its strings, which llguidance would refuse."""
     try:
         schema = json.loads(text)
@@ -193,7 +193,7 @@ def _parts(schema: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
             yield from (((keyword, index), value) for index, value in enumerate(inner))
 
 
-def _unanchored(pattern: str) -> str:
+def unanchored(pattern: str) -> str:
     """The pattern without ``^`` and ``$`` around it: it is always the whole answer that must match."""
     pattern = pattern.removeprefix("^")
     if re.search(r"(?<!\\)(?:\\\\)*\$\Z", pattern):
