@@ -25,6 +25,7 @@ import uvloop
 from sqlalchemy import Engine as Database
 
 from appliance.admin_socket import AdminSocket
+from appliance.api.admin.operators import OperatorServices
 from appliance.api.app import ApiServices, create_app
 from appliance.api.connections import KEEP_ALIVE_S, ConnectionGuard, ConnectionLimits
 from appliance.api.metering import Metering
@@ -48,11 +49,16 @@ from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.issues import IssueCollector
 from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
+from appliance.metrics.serving_history import ServingRecorder
 from appliance.metrics.thinking import ThinkingCollector
 from appliance.model_host import ModelHost
 from appliance.model_parts import HostParts
 from appliance.model_setup import ModelSetup, remember_memory, set_up
 from appliance.operations import Operations
+from appliance.operators.plans import PlanReader
+from appliance.operators.removal import ModelRemover
+from appliance.operators.software import SoftwareReader
+from appliance.operators.sticks import StickReader
 from appliance.paths import prepare_state
 from appliance.schemas.offload import Offload
 from appliance.security.accounts import Accounts
@@ -202,6 +208,7 @@ class Daemon:
         fixups = all_fixups(models=self._host, verifier=self._facts, hardware=self._hardware, offload=self._offload)
         self._operations = self._make_operations()
         self._issues = IssueBoard(self._facts, CHECKS, fixups)
+        self._recorder = ServingRecorder(self._host, self._admissions)
         self._books = Bookkeeping(foundation.database, foundation.accounts.audit, self._settings)
         self._chat = ChatService(
             self._host.served,
@@ -242,6 +249,13 @@ class Daemon:
                 offload=self._offload,
                 issues=self._issues,
                 jobs=self._operations.jobs,
+                removal=ModelRemover(self._foundation.models, self._foundation.accounts.audit),
+                operators=OperatorServices(
+                    plans=PlanReader(self._settings, self._foundation.models, self._machine_alone),
+                    sticks=StickReader(self._operations.folders.now),
+                    software=SoftwareReader(self._foundation.models),
+                    serving=self._recorder,
+                ),
                 version=version("r1box"),
                 max_request_bytes=self._settings.max_request_bytes,
                 allowed_origins=frozenset(self._settings.allowed_origins),
@@ -319,7 +333,11 @@ class Daemon:
     def _companions(self, host: str, port: int) -> dict[str, Coroutine[Any, Any, None]]:
         """What runs beside the server as long as it does, by name."""
         settings = self._settings
-        companions = {"systemd": self._notifier.keep_beating(), "certificate": self._certificate.keep_current()}
+        companions = {
+            "systemd": self._notifier.keep_beating(),
+            "certificate": self._certificate.keep_current(),
+            "serving-history": self._recorder.record(),
+        }
         if settings.mdns_name is not None and not is_loopback(host):
             announcement = Announcement(
                 settings.mdns_name,
@@ -363,6 +381,9 @@ class Daemon:
             detect=self._probe,
             verified=self._facts.note_verified,
         )
+
+    async def _machine_alone(self) -> HardwareSnapshot:
+        return await self._host.emptied(await self._hardware.detect())
 
     def _probe(self) -> HardwareSnapshot:
         return detect([vendor.probe(ROOT) for vendor in self._vendors])

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 import structlog
 
 from appliance.engine.base import Engine, EngineInfo, EngineState, EngineStatus
-from appliance.engine.swap import Resident, beside, has_returned, make_room
+from appliance.engine.swap import Resident, beside, has_returned, make_room, without
 from appliance.errors import ModelNotReady, describe
 from appliance.health.offload.service import ServedEngine
 from appliance.model_parts import HostParts, LoadedModel, LoadFailure, anonymous_bytes, entry_of
@@ -222,6 +222,10 @@ class ModelHost:
             self._default_id = before
             raise
         return info
+
+    async def emptied(self, snapshot: HardwareSnapshot) -> HardwareSnapshot:
+        """The machine as it would be without any model loaded."""
+        return without(snapshot, await asyncio.to_thread(self._residents))
 
     def start(self) -> None:
         """Begin to unload models that nobody asks for, where that is set."""

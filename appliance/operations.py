@@ -40,6 +40,7 @@ class Operations:
 
         place = WorkPlace(store, settings, audit, models, detect=detect, examine=doctor, verified=verified)
         lanes = {STORE_LANE: settings.jobs_at_once, QUICK_LANE: QUICK_AT_ONCE}
+        self.folders = place.folders
         rows = JobRows(database, audit)
         self.jobs = JobService(rows, all_works(place), lanes, keep=settings.jobs_keep, folders=place.folders.now)
 

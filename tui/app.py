@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import tzinfo
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
+from textual.content import Content
 from textual.screen import Screen
 from textual.theme import Theme
 
@@ -16,14 +17,21 @@ from tui.box import BoxView
 from tui.client import BoxClient
 from tui.look import Language, Look
 from tui.resource import POLL_S, Clock, SystemClock
-from tui.screens.base import BoxScreen
+from tui.screens.about import AboutScreen
+from tui.screens.base import BoxScreen, Keys
+from tui.screens.cards import CardsScreen
+from tui.screens.chat import ChatScreen
 from tui.screens.dashboard import DashboardScreen
 from tui.screens.issues import IssuesScreen
+from tui.screens.jobs import JobsScreen
+from tui.screens.keys import KeysScreen
+from tui.screens.models import ModelsScreen
+from tui.screens.plans import PlansScreen
+from tui.screens.requests import RequestsScreen
+from tui.screens.users import UsersScreen
 from tui.strings import Words
-from tui.views import Drawing
-from tui.widgets.dialogs import CodeDialog
-
-Keys = tuple[tuple[str, str, str], ...]
+from tui.views import QUIET, Drawing
+from tui.widgets.dialogs import ChoiceDialog, CodeDialog
 
 DARK = Theme(
     name="r1box-dark", dark=True, primary="#5aa9e6", secondary="#7f8fa6", accent="#5aa9e6", warning="#e5b567",
@@ -49,12 +57,25 @@ EIGHT_LIGHT = Theme(
 
 
 class ConsoleApp(App[None]):
-    """The operator's console on one box."""
+    """The operator's console on one box. ``FRONT`` are the screens with a number, ``MORE`` the others."""
 
     TITLE = "R1 Box"
     CSS_PATH = "styles.tcss"
     ENABLE_COMMAND_PALETTE = True
-    MODES: ClassVar[dict[str, type[Screen[None]]]] = {"dashboard": DashboardScreen, "issues": IssuesScreen}  # type: ignore[assignment]
+    FRONT: ClassVar[tuple[tuple[str, type[BoxScreen]], ...]] = (
+        ("1", DashboardScreen),
+        ("2", ModelsScreen),
+        ("3", CardsScreen),
+        ("4", RequestsScreen),
+        ("5", KeysScreen),
+        ("6", IssuesScreen),
+        ("7", JobsScreen),
+    )
+    MORE: ClassVar[tuple[type[BoxScreen], ...]] = (ChatScreen, PlansScreen, UsersScreen, AboutScreen)
+    MODES: ClassVar[dict[str, type[Screen[None]]]] = {
+        **{screen.NAME: screen for _, screen in FRONT},
+        **{screen.NAME: screen for screen in MORE},
+    }  # type: ignore[assignment]
     DEFAULT_MODE = "dashboard"
     COMMON_KEYS: ClassVar[Keys] = (
         ("question_mark", "help", ""),
@@ -64,8 +85,8 @@ class ConsoleApp(App[None]):
         ("l", "language", ""),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("1", "go('dashboard')", show=False),
-        Binding("6", "go('issues')", show=False),
+        *(Binding(key, f"go('{screen.NAME}')", show=False) for key, screen in FRONT),
+        Binding("9", "more", show=False),
         Binding("t", "theme", show=False),
         Binding("l", "language", show=False),
         Binding("q", "quit", show=False),
@@ -93,13 +114,13 @@ class ConsoleApp(App[None]):
 
     def on_mount(self) -> None:
         """Begin to ask, and to show how old the answers are."""
-        for resource in self.box.all():
-            self.run_worker(resource.poll(), group="polls")
+        self.run_worker(self.box.readiness.poll, group="polls")  # type: ignore[arg-type]
         self.set_interval(1.0, self._changed)
 
     def screen_keys(self) -> Keys:
         """(key, word, action) of the screens."""
-        return (("1", "screen.dashboard", ""), ("6", "screen.issues", ""))
+        front = [(key, f"screen.{screen.NAME}", "") for key, screen in self.FRONT]
+        return (*front, ("9", "screen.more", ""))
 
     def _changed(self) -> None:
         if self.is_running and self._screen_stack and isinstance(self.screen, BoxScreen):
@@ -112,6 +133,22 @@ class ConsoleApp(App[None]):
         """Show another screen; a dialog is answered first."""
         if isinstance(self.screen, BoxScreen):
             self.switch_mode(mode)
+
+    def action_more(self) -> None:
+        """Choose one of the screens without a number."""
+        if not isinstance(self.screen, BoxScreen):
+            return
+        words = self.drawing.words
+        lines = [
+            Content.assemble((words(f"screen.{one.NAME}"), "bold"), "  ", (words(f"about.{one.NAME}"), QUIET))
+            for one in self.MORE
+        ]
+
+        def then(place: int | None) -> None:
+            if place is not None:
+                self.switch_mode(self.MORE[place].NAME)
+
+        self.push_screen(ChoiceDialog(self.drawing, words("screen.more"), lines), then)
 
     def action_theme(self) -> None:
         """Light to dark and back."""
@@ -143,7 +180,7 @@ class ConsoleApp(App[None]):
             yield SystemCommand(
                 words(f"screen.{mode}"), words(f"about.{mode}"), lambda mode=mode: self.switch_mode(mode)
             )
-        commands = [
+        commands: list[tuple[str, Callable[[], object]]] = [
             ("refresh", self.action_refresh_box),
             ("code", self.action_code),
             ("theme", self.action_theme),
@@ -151,8 +188,11 @@ class ConsoleApp(App[None]):
             ("quit", self.exit),
         ]
         if isinstance(screen, BoxScreen):
-            commands.insert(0, ("help", screen.action_help))
-        if isinstance(screen, IssuesScreen):
-            commands.insert(0, ("check", screen.action_check))
-        for word, action in commands:
-            yield SystemCommand(words(f"key.{word}"), words(f"about.{word}"), action)
+            own = [
+                (word, getattr(screen, f"action_{action.removeprefix('screen.')}"))
+                for _, word, action in screen.KEYS
+                if action.startswith("screen.")
+            ]
+            commands = [*own, ("help", screen.action_help), *commands]
+        for word, command in commands:
+            yield SystemCommand(words(f"key.{word}"), words(f"about.{word}"), command)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ssl
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -17,7 +18,15 @@ from appliance.schemas.errors import ErrorEnvelope
 Body = TypeVar("Body", bound=BaseModel)
 ANSWER_TIMEOUT_S = 5.0
 ACTION_TIMEOUT_S = 900.0
-"""Fix-ups may read a whole model or load it again."""
+"""Fix-ups may read a whole model or load it again; so do loads."""
+
+
+STREAM_SILENCE_S = 60.0
+"""The daemon sends a comment every 15 seconds where there is nothing to tell."""
+
+
+class Nothing(BaseModel):
+    """Done, and nothing to say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +79,52 @@ class BoxClient:
         self._timeout_s = answer_timeout_s
         self._client = httpx.AsyncClient(base_url=target.url, headers=headers, transport=transport, trust_env=False)
 
-    async def get(self, path: str, kind: type[Body], *, also: tuple[int, ...] = ()) -> Body | Problem:
-        """The body of a GET. ``also``: status codes beside success whose body is of this kind too."""
-        return _parsed(await self._ask("GET", path, self._timeout_s), kind, also)
+    async def get(
+        self, path: str, kind: type[Body], *, also: tuple[int, ...] = (), timeout_s: float | None = None
+    ) -> Body | Problem:
+        """The body of a GET. ``also``: status codes beside success whose body is of this kind too. ``timeout_s``: for
+        what takes longer to answer than a look."""
+        return _parsed(await self._ask("GET", path, timeout_s or self._timeout_s), kind, also)
 
     async def post(self, path: str, kind: type[Body], *, timeout_s: float = ACTION_TIMEOUT_S) -> Body | Problem:
         """The body of a POST without a body; it may take minutes."""
         return _parsed(await self._ask("POST", path, timeout_s), kind, ())
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        kind: type[Body],
+        body: BaseModel | None = None,
+        *,
+        timeout_s: float = ACTION_TIMEOUT_S,
+        keep_none: bool = False,
+    ) -> Body | Problem:
+        """What a request that changes something is answered with; ``Nothing`` is for those without a body. Fields of
+        ``body`` that are None are left out unless ``keep_none``."""
+        content = None if body is None else body.model_dump_json(exclude_none=not keep_none).encode()
+        return _parsed(await self._ask(method, path, timeout_s, content), kind, ())
+
+    async def events(self, path: str, body: dict[str, object] | None = None) -> AsyncIterator[str | Problem]:
+        """The ``data`` and comments (with their colon) of a stream of events, by GET without ``body``; a Problem ends
+        it."""
+        timeout = httpx.Timeout(self._timeout_s, read=STREAM_SILENCE_S)
+        method = "GET" if body is None else "POST"
+        try:
+            async with self._client.stream(method, path, json=body, timeout=timeout) as answer:
+                if not answer.is_success:
+                    await answer.aread()
+                    yield _refusal(answer)
+                    return
+                async for line in answer.aiter_lines():
+                    if line.startswith("data:"):
+                        yield line.removeprefix("data:").strip()
+                    elif line.startswith(":"):
+                        yield line
+        except httpx.TimeoutException:
+            yield Problem("no_answer", detail=f"{STREAM_SILENCE_S:.0f} s")
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            yield Problem("unreachable", detail=_reason(error))
 
     async def text(self, path: str) -> str | Problem:
         """A GET's body as text."""
@@ -85,10 +133,14 @@ class BoxClient:
             return answer
         return answer.text if answer.is_success else _refusal(answer)
 
-    async def _ask(self, method: str, path: str, timeout_s: float) -> httpx.Response | Problem:
+    async def _ask(
+        self, method: str, path: str, timeout_s: float, content: bytes | None = None
+    ) -> httpx.Response | Problem:
         started = time.monotonic()
         try:
-            return await self._client.request(method, path, timeout=httpx.Timeout(timeout_s, connect=self._timeout_s))
+            timeout = httpx.Timeout(timeout_s, connect=self._timeout_s)
+            headers = None if content is None else {"Content-Type": "application/json"}
+            return await self._client.request(method, path, content=content, headers=headers, timeout=timeout)
         except httpx.TimeoutException:
             return Problem("no_answer", detail=f"{time.monotonic() - started:.0f} s")
         except (httpx.HTTPError, httpx.InvalidURL) as error:
@@ -123,7 +175,7 @@ def _parsed(answer: httpx.Response | Problem, kind: type[Body], also: tuple[int,
     if not answer.is_success and answer.status_code not in also:
         return _refusal(answer)
     try:
-        return kind.model_validate_json(answer.content)
+        return kind.model_validate_json(answer.content or b"{}")
     except ValidationError:
         return Problem("garbled", detail=kind.__name__)
 

@@ -99,6 +99,7 @@ class Resource(Generic[T]):
         self._value: tuple[T, float] | None = None
         self._problem: tuple[Problem, float] | None = None
         self._woken = asyncio.Event()
+        self._asking_since_s = self._began_s
 
     def state(self) -> State[T]:
         """What is known at this moment."""
@@ -106,7 +107,9 @@ class Resource(Generic[T]):
         if self._value is not None:
             value, at_s = self._value
             problem = None if self._problem is None else self._problem[0]
-            if problem is not None or now_s - at_s > 2 * self._every_s + 1:
+            # Nobody asked while another screen was shown: that is no delay of the daemon's.
+            late_s = now_s - max(at_s, self._asking_since_s)
+            if problem is not None or late_s > 2 * self._every_s + 1:
                 return Stale(value, now_s - at_s, problem)
             return Ready(value, now_s - at_s)
         if self._problem is not None:
@@ -118,17 +121,25 @@ class Resource(Generic[T]):
         self._value, self._problem = (value, self._clock.seconds()), None
         self._changed()
 
+    def fail(self, problem: Problem) -> None:
+        """There was no answer."""
+        self._problem = (problem, self._clock.seconds())
+        self._changed()
+
+    def _begin(self) -> None:
+        self._asking_since_s = self._clock.seconds()
+
     async def ask(self) -> None:
         """Ask once."""
         answer = await self._fetch()
         if isinstance(answer, Problem):
-            self._problem = (answer, self._clock.seconds())
-            self._changed()
+            self.fail(answer)
         else:
             self.put(answer)
 
     async def poll(self) -> None:
         """Ask until cancelled."""
+        self._begin()
         while True:
             await self.ask()
             self._woken.clear()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from tui.strings_screens_en import SCREENS_ENGLISH
+
 ENGLISH = {
+    **SCREENS_ENGLISH,
     "age.days": "{n} days",
     "age.hours": "{n} h",
     "age.minutes": "{n} min",

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from tui.strings_screens_zh import SCREENS_CHINESE
+
 CHINESE = {
+    **SCREENS_CHINESE,
     "age.days": "{n} 天",
     "age.hours": "{n} 小时",
     "age.minutes": "{n} 分钟",

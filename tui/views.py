@@ -13,18 +13,18 @@ from appliance.schemas.health import Readiness
 from appliance.schemas.issues import Issue, IssueList
 from appliance.schemas.models import ModelEntries, ModelEntry
 from appliance.schemas.offload import Offload, OffloadList
+from appliance.schemas.operators import ServingHistory
 from appliance.schemas.telemetry import DeviceTelemetry, HostTelemetry, MonitorTelemetry, Telemetry
 from tui.look import Look
-from tui.rates import TokenRate, plot_rows
+from tui.plots import plot_rows
 from tui.strings import Words, byte_size
 
-_HEALTH = {"ok": "$success", "warning": "$warning", "alarm": "bold $error", "critical": "bold $error"}
+HEALTH = {"ok": "$success", "warning": "$warning", "alarm": "bold $error", "critical": "bold $error"}
 _OFFLOAD = {"VERIFIED": "$success", "DEGRADED": "bold $warning", "CPU": "bold $warning"}
 _ENGINE = {"ready": "bold $success", "failed": "bold $error", "starting": "bold $warning"}
 SEVERITY = {"error": ("x", "bold $error"), "warning": ("!", "bold $warning"), "info": ("i", "$primary")}
 """Mark and style; a mark says it without colour too."""
 QUIET = "$text-muted"
-_STEPS_S = (2.0, 5.0, 10.0, 15.0, 30.0, 60.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +91,14 @@ def _name(words: Words, entry: ModelEntry) -> str:
     return words("model.line", name=entry.name, quantization=entry.quantization)
 
 
-def serving(draw: Drawing, models: ModelEntries, rate: TokenRate, now_s: float, *, width: int, height: int) -> Content:
-    """Seats, queue, speed and its plot, over all loaded models."""
+def serving(draw: Drawing, models: ModelEntries, history: ServingHistory | None, *, width: int, height: int) -> Content:
+    """Seats, queue, speed and the plot of an hour, over all loaded models."""
     words = draw.words
     loaded = [one for one in models.models if one.seats is not None]
     seats, running = sum(one.seats or 0 for one in loaded), sum(one.running for one in loaded)
     waiting = sum(one.waiting for one in models.models)
     default = next((one for one in loaded if one.default), loaded[0] if loaded else None)
-    current = rate.now()
+    current = None if history is None else history.now_tokens_per_s
     rows = [
         ("serving.seats", words("serving.seats.value", running=running, seats=seats), "bold"),
         ("serving.queue", str(waiting), "bold $warning" if waiting else "bold"),
@@ -117,18 +117,17 @@ def serving(draw: Drawing, models: ModelEntries, rate: TokenRate, now_s: float, 
     lines = [Content.assemble((_fit(words(key), pad), QUIET), (value, style)) for key, value, style in rows]
     room = height - len(lines) - 1
     if room >= 1 and width >= 10:
-        lines += _plot(draw, rate, now_s, width, min(room, 12))
+        lines += _plot(draw, history, width, min(room, 12))
     return Content("\n").join(lines)
 
 
-def _plot(draw: Drawing, rate: TokenRate, now_s: float, width: int, height: int) -> list[Content]:
-    # Five minutes at least; more where the window is wide, in columns of a round length.
-    step_s = next(step for step in _STEPS_S if step * width >= 300 or step == _STEPS_S[-1])
-    values = rate.buckets(now_s, width, step_s)
-    top = max((value for value in values if value is not None), default=0.0)
-    if all(value is None for value in values):
+def _plot(draw: Drawing, history: ServingHistory | None, width: int, height: int) -> list[Content]:
+    values = () if history is None else history.tokens_per_s[-width:]
+    if history is None or all(value is None for value in values):
         return [Content.styled(draw.words("serving.plot.empty"), QUIET)]
-    caption = draw.words("serving.plot", minutes=int(width * step_s // 60), top=f"{top:.3g}")
+    top = max(value for value in values if value is not None)
+    minutes = round(len(values) * history.step_s / 60)
+    caption = draw.words("serving.plot", minutes=minutes, top=f"{top:.3g}")
     rows = plot_rows(values, height, top, draw.look.plot)
     return [*(Content.styled(row, "$primary") for row in rows), Content.styled(_fit(caption, width), QUIET)]
 
@@ -182,7 +181,7 @@ def _device(draw: Drawing, device: DeviceTelemetry, label: int, width: int) -> l
         _figure(device.temperature_celsius, "C", 4, draw),
         _figure(device.power_watts, "W", 5, draw),
     ]
-    health = Content.styled(words.state("health", device.health), _HEALTH.get(device.health, QUIET))
+    health = Content.styled(words.state("health", device.health), HEALTH.get(device.health, QUIET))
     memory = _memory(draw, device.memory_used_bytes, device.memory_total_bytes, width - label - 17)
     lines = [Content.assemble(name, memory, "".join(figures), " ", health)]
     if device.throttle_reasons:

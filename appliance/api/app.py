@@ -17,8 +17,10 @@ from appliance.api.admin.audit import audit_router
 from appliance.api.admin.hardware import HardwareSource, hardware_router
 from appliance.api.admin.issues import IssueSource, issues_router
 from appliance.api.admin.jobs import JobSource, jobs_router
-from appliance.api.admin.models import ModelAdmin, model_admin_router
+from appliance.api.admin.live import live_router
+from appliance.api.admin.models import ModelAdmin, ModelRemoval, model_admin_router
 from appliance.api.admin.offload import OffloadSource, offload_router
+from appliance.api.admin.operators import OperatorServices, operators_router
 from appliance.api.admin.telemetry import TelemetrySource, telemetry_router
 from appliance.api.admin.usage import usage_router
 from appliance.api.anthropic.messages import messages_router
@@ -60,12 +62,13 @@ def _no_authority() -> bytes | None:
 class ApiServices:
     """What the API stands on. ``models`` is ``ModelHost``, ``telemetry`` ``TelemetryService``, ``hardware``
     ``HardwareReader``, ``offload`` ``OffloadService``, ``issues`` ``IssueBoard``,
-    ``jobs`` ``JobService``. ``allowed_origins``: other servers
+    ``jobs`` ``JobService``, ``removal`` ``ModelRemover``. ``allowed_origins``: other servers
     whose pages may use the API. ``known_names``: the box's own. ``authority`` reads its own authority (PEM)."""
 
     chat: ChatService
     chats: Chats
     models: ModelSource
+    removal: ModelRemoval
     accounts: Accounts
     usage: UsageReport
     metrics: MetricsSource
@@ -74,6 +77,7 @@ class ApiServices:
     offload: OffloadSource
     issues: IssueSource
     jobs: JobSource
+    operators: OperatorServices
     version: str
     max_request_bytes: int
     authority: Callable[[], bytes | None] = _no_authority
@@ -146,9 +150,10 @@ def _admin(access: Access, services: ApiServices, app: FastAPI) -> APIRouter:
     reading.include_router(telemetry_router(services.telemetry))
     # A new detection changes nothing on the machine, so it is reading too.
     reading.include_router(hardware_router(services.hardware))
+    reading.include_router(operators_router(services.operators))
     operating = access.router(Permission.ADMIN_READ, unsafe=Permission.ADMIN_WRITE)
     operating.include_router(offload_router(services.offload))
-    operating.include_router(model_admin_router(services.models))
+    operating.include_router(model_admin_router(services.models, services.removal))
     operating.include_router(issues_router(services.issues))
     operating.include_router(jobs_router(services.jobs, keep_alive_s=services.keep_alive_s))
     accounts, seeing = services.accounts, access.router(Permission.ACCOUNTS_READ)
@@ -166,6 +171,7 @@ def _admin(access: Access, services: ApiServices, app: FastAPI) -> APIRouter:
         users_router(access, accounts, lane),
         keys_router(access, accounts),
         sessions_router(access, accounts),
+        live_router(access, services.chat.live, accounts.audit),
     ):
         whole.include_router(router)
     return whole

@@ -78,6 +78,10 @@ class CallCharge:
         return self._call.caller.subject
 
     @property
+    def name(self) -> str:
+        return self._call.caller.name
+
+    @property
     def priority(self) -> Priority | None:
         policy = self._call.caller.policy
         # What an interactive key asks for itself (a batch job among its requests) stays.

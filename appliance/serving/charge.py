@@ -35,6 +35,11 @@ class Charge(Protocol):
     def owner(self) -> str | None: ...
 
     @property
+    def name(self) -> str | None:
+        """What the owner is called."""
+        ...
+
+    @property
     def priority(self) -> Priority | None: ...
 
     @property
@@ -73,7 +78,7 @@ class Bill:
         self._changes = changes
         self._opened_s = time.monotonic()
         self._queued_s: float | None = None
-        self._first_token_s: float | None = None
+        self.first_token_s: float | None = None
 
     def seated(self) -> None:
         """The wait is over."""
@@ -81,8 +86,8 @@ class Bill:
 
     def came(self) -> None:
         """Something came from the engine."""
-        if self._first_token_s is None:
-            self._first_token_s = time.monotonic() - self._opened_s
+        if self.first_token_s is None:
+            self.first_token_s = time.monotonic() - self._opened_s
 
     def pay(self, usage: Usage, finished: ChatFinished | None) -> None:
         """It is over. Idempotent."""
@@ -95,7 +100,7 @@ class Bill:
                     changes=self._changes,
                     duration_s=time.monotonic() - self._opened_s,
                     queued_s=self._queued_s,
-                    first_token_s=self._first_token_s,
+                    first_token_s=self.first_token_s,
                 )
             )
 
@@ -122,6 +127,7 @@ def admitted(plan: Plan, charge: Charge, *, is_asked: bool) -> Plan:
 
 class _NoCharge:
     owner = None
+    name = None
     priority = None
     sampling_policy = None
 

@@ -20,6 +20,7 @@ from appliance.serving.choices import MAX_CHOICES, ChoiceStream, open_all
 from appliance.serving.completion import CompletionRequest, check_completion, completion_plan
 from appliance.serving.context import fewest_tokens, reserved_tokens
 from appliance.serving.errors import EngineCannot, RequestNotFound
+from appliance.serving.live import LiveStreams
 from appliance.serving.profile import sampling_for
 from appliance.serving.prompt import PromptMaker
 from appliance.serving.stop import check_stop_strings
@@ -69,7 +70,7 @@ class ChatService:
 
     ``models`` is read anew for each request, by id; ``manager`` says which of them runs and with what.
     ``sampling_policy`` and ``thinking`` hold for requests that bring nothing of their own. ``thoughts`` counts what
-    became of their thoughts.
+    became of their thoughts; ``live`` knows the streams of this moment.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class ChatService:
         self._controls = ThinkingControls()
         self._streams: WeakValueDictionary[str, ChatStream] = WeakValueDictionary()
         self.thoughts = ThoughtCounts()
+        self.live = LiveStreams()
         self._background: set[asyncio.Task[None]] = set()
 
     async def open(self, request: ChatRequest) -> ChatStream:
@@ -330,7 +332,9 @@ class ChatService:
             prompt_tokens=len(generation.prompt_tokens),
             most_tokens=generation.max_tokens,
         )
-        return ChatStream(plan, ticket, lambda: self._ready(model)[0], self._background, ended, charge)
+        stream = ChatStream(plan, ticket, lambda: self._ready(model)[0], self._background, ended, charge)
+        self.live.add(stream)
+        return stream
 
     def _model(self, model_id: str) -> ServedModel:
         model = self._models.get(model_id)

@@ -60,6 +60,25 @@ class QueueShareFull(QueueFull):
             self.retry_after_s = retry_after(wait_s)
 
 
+class EndedByOperator(AppError):
+    """Somebody who runs the box ended the request while it waited or was answered."""
+
+    code = "ended_by_operator"
+    # Nothing that clients send again by themselves: it would come back at once.
+    http_status = 403
+    template = "An operator of the box ended this request."
+    hint_template = "Ask the box's operator before sending it again."
+
+
+class NoSuchRequest(AppError):
+    """What an operator wants to end is not running."""
+
+    code = "request_not_running"
+    http_status = 404
+    template = "No request with the id '{request_id}' is running."
+    hint_template = "It has ended by itself; GET /api/admin/requests/live lists those that run."
+
+
 class NoSeatInTime(AppError):
     """The request's own deadline passed while it waited. Nothing was computed for it."""
 

@@ -18,13 +18,14 @@ from appliance.engine.request import (
     FinishReason,
     GenerationEvent,
     GenerationRequest,
+    Priority,
     SamplingParams,
 )
 from appliance.errors import AppError, EngineLost, GenerationFailed
 from appliance.serving.admission import Ticket
 from appliance.serving.answer import AnswerReader
 from appliance.serving.charge import Bill, Charge
-from appliance.serving.errors import NoSeatInTime
+from appliance.serving.errors import EndedByOperator, NoSeatInTime
 from appliance.serving.read_ahead import read_ahead
 from appliance.serving.tools.plan import NO_TOOLS, ToolPlan
 from appliance.serving.types import ChatEvent, ChatFinished, Queued, RequestState, Trimmed, Usage
@@ -86,6 +87,8 @@ class ChatStream:
         self._ended = ended
         self._wants_answer = False
         self._bill = Bill(charge, plan.changes)
+        self._ended_by_operator = False
+        self.asked_by = None if charge is None else charge.name
         self._answer = AnswerReader(
             splits_reasoning=plan.splits_reasoning,
             opens_reasoning=plan.opens_reasoning,
@@ -95,7 +98,7 @@ class ChatStream:
         self._engine: Engine | None = None
         self._tokens: AsyncIterator[GenerationEvent] | None = None
         self._generated_tokens = 0
-        self._opened_s = time.monotonic()
+        self.opened_s = time.monotonic()
         self._reading = False
         self._teardown: asyncio.Task[None] | None = None
         self._events = self._run()
@@ -140,6 +143,36 @@ class ChatStream:
         return self._plan.generation.owner
 
     @property
+    def priority(self) -> Priority:
+        """Whether somebody waits for the answer."""
+        return self._plan.generation.priority
+
+    @property
+    def position(self) -> int:
+        """The place in the queue; 0 with a seat."""
+        return self._ticket.position
+
+    @property
+    def wait_s(self) -> float | None:
+        """How long until there is a seat, as things are; None when that is not known, or with one."""
+        return self._ticket.wait_s
+
+    @property
+    def first_token_s(self) -> float | None:
+        """When the first token came, from the opening on; None while nothing did."""
+        return self._bill.first_token_s
+
+    @property
+    def generated_tokens(self) -> int:
+        """Tokens that have come so far, thinking included."""
+        return self._generated_tokens
+
+    @property
+    def thinking_tokens(self) -> int:
+        """Of these, those of the thought."""
+        return self._answer.reasoning_tokens
+
+    @property
     def state(self) -> RequestState | None:
         """What the request is at; None when it has ended."""
         if self._ticket.released or self._teardown is not None:
@@ -153,6 +186,14 @@ class ChatStream:
         self._wants_answer = True
         if self._engine is not None:
             await self._engine.answer_now(self.request_id)
+
+    async def cancel(self) -> None:
+        """End the answer for its reader, who gets ChatFinished with EndedByOperator. Idempotent."""
+        self._ended_by_operator = True
+        if self._engine is not None:
+            await self._engine.abort(self.request_id)
+        else:
+            self._ticket.release()
 
     async def __aenter__(self) -> Self:
         return self
@@ -265,17 +306,21 @@ class ChatStream:
         reasoning_open = self._answer.in_reasoning
         for part in self._answer.finish():
             yield part
-        ending = self._ending(finished, reasoning_open)
+        ending = self._ending(self._or_ended_by_operator(finished), reasoning_open)
         self._bill.pay(ending.usage, ending)
         self._let_go()
         self._ended(ending)
         yield ending
 
+    def _or_ended_by_operator(self, finished: Finished) -> Finished:
+        is_cut = self._ended_by_operator and finished.reason is FinishReason.ABORTED
+        return _failed(EndedByOperator()) if is_cut else finished
+
     def _patience_s(self) -> float:
         """How much longer the request would wait for its seat."""
         if self._plan.deadline_s is None:
             return math.inf
-        return self._opened_s + self._plan.deadline_s - time.monotonic()
+        return self.opened_s + self._plan.deadline_s - time.monotonic()
 
     async def _moved_from(self, position: int) -> int:
         """The place in the queue when there is something to tell: a seat, another place, the wait once more, or that it

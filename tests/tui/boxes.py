@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import uvicorn
@@ -21,15 +21,12 @@ from appliance.schemas.issues import FixupButton, FixupResult, Issue, IssueList
 from appliance.schemas.models import ModelEntries, ModelEntry
 from appliance.schemas.offload import Offload, OffloadList
 from appliance.schemas.telemetry import DeviceTelemetry, HostTelemetry, Telemetry
+from tests.tui.bodies import bodies
+from tests.tui.moments import GIB, NOON
 from tui.client import BoxClient, Problem, Target
 
 Body = TypeVar("Body", bound=BaseModel)
-NOON = datetime(2026, 6, 1, 12, 0, tzinfo=UTC)
-GIB = 2**30
 PAGE = "http://10.0.4.17:8080/"
-METRICS = """# TYPE r1box_engine_generated_tokens_total counter
-r1box_engine_generated_tokens_total{{model="r1-32b"}} {tokens}
-"""
 
 
 class StillClock:
@@ -96,7 +93,7 @@ def answers(
         "/api/admin/offload": OffloadList(models=(verdict,)),
         "/api/admin/telemetry": Telemetry(enabled=True, time=NOON, started_at=NOON, host=HOST, devices=cards),
         "/api/admin/issues": IssueList(issues=issues, checked_at=NOON - timedelta(seconds=7)),
-        "/metrics": METRICS.format(tokens=30956),
+        **bodies(),
     }
 
 
@@ -107,7 +104,9 @@ class FixedClient(BoxClient):
         super().__init__(Target("http://10.0.4.17:8080", page_url=page_url))
         self.bodies, self._silent = bodies, silent
 
-    async def get(self, path: str, kind: type[Body], *, also: tuple[int, ...] = ()) -> Body | Problem:
+    async def get(
+        self, path: str, kind: type[Body], *, also: tuple[int, ...] = (), timeout_s: float | None = None
+    ) -> Body | Problem:
         if self._silent:
             await asyncio.Event().wait()
         found = self.bodies.get(path.partition("?")[0])

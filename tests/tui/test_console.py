@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC
@@ -9,15 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from textual.app import App, ComposeResult
 from textual.pilot import Pilot
 from textual.widgets import Static
 
 from tests.tui.boxes import DISK, LOST, FakeBox, StillClock, answers
+from tui import app as app_module
 from tui.app import ConsoleApp
 from tui.client import Problem, Target
 from tui.look import Look, language_of, look_of
 from tui.strings import CATALOGUES, Words
+from tui.views import Drawing
 from tui.widgets.dialogs import CodeDialog, ConfirmDialog, HelpDialog
+from tui.widgets.table import Column, Table
 
 
 @pytest.fixture
@@ -151,3 +156,38 @@ def test_what_a_terminal_can_show(term: str, encoding: str, *, plain: bool, bloc
     look = look_of({"TERM": term}, encoding)
     assert (look.plain, look.blocks) == (plain, blocks)
     assert language_of({"LANG": "zh_CN.UTF-8"}, look) == ("en" if plain else "zh")
+
+
+def test_every_word_that_is_asked_for_is_there() -> None:
+    asked = {
+        (file.name, key)
+        for file in Path(app_module.__file__).parent.rglob("*.py")
+        for key in re.findall(r"""\bwords\(\s*"([a-z0-9_.]+)\"""", file.read_text(encoding="utf-8"))
+    }
+    assert len(asked) > 200
+    assert [one for one in sorted(asked) if one[1] not in CATALOGUES["en"]] == []
+
+
+async def test_a_long_table_draws_what_is_seen_alone() -> None:
+    made = list[int]()
+
+    def cell(row: int) -> str:
+        made.append(row)
+        return str(row)
+
+    class Window(App[None]):
+        def compose(self) -> ComposeResult:
+            yield Table(id="table")
+
+    app = Window()
+    async with app.run_test(size=(40, 12)) as pilot:
+        table = app.query_one(Table)
+        table.show(Drawing(Look(), Words("en")), (Column("n", cell),), range(100_000), lambda row: row)
+        await pilot.pause()
+        await pilot.press("end", "up", "pageup", "pagedown")
+        assert table.row == 99_998
+        assert len(made) < 200
+        table.show(Drawing(Look(), Words("en")), (Column("n", cell),), range(5, 200_000), lambda row: row)
+        assert table.row == 99_998
+        await pilot.press("home")
+        assert table.row == 5

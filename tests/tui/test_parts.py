@@ -1,4 +1,4 @@
-"""Rates, plots, resources, the QR code and where the daemon is looked for."""
+"""Plots, resources, the QR code and where the daemon is looked for."""
 
 from __future__ import annotations
 
@@ -8,27 +8,12 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.tui.boxes import METRICS, StillClock
+from tests.tui.boxes import StillClock
 from tui.__main__ import LOCAL_URL, target_of
 from tui.client import Problem
+from tui.plots import plot_rows
 from tui.qr import qr_rows
-from tui.rates import TokenRate, generated_tokens, plot_rows
 from tui.resource import Failed, Loading, Ready, Resource, Stale
-
-
-def test_rates_come_from_the_counters() -> None:
-    rate = TokenRate()
-    assert generated_tokens(METRICS.format(tokens="1e3")) == {"r1-32b": 1000.0}
-    rate.read(0.0, {"a": 1000.0})
-    assert rate.now() is None
-    rate.read(2.0, {"a": 1100.0, "b": 5000.0})
-    assert rate.now() == 50.0
-    # The engine of a was started anew and has written 20 tokens since.
-    rate.read(4.0, {"a": 20.0, "b": 5000.0})
-    assert rate.now() == 30.0
-    assert rate.buckets(4.5, 3, 2.0) == (None, 50.0, 10.0)
-    rate.read(4000.0, {"a": 20.0, "b": 5000.0})
-    assert rate.now() == 0.0
 
 
 @given(

@@ -1,4 +1,4 @@
-"""Both screens in their states, as an operator sees them, with a clock that stands still. After a change that is meant:
+"""Every screen in its states, as an operator sees them, with a clock that stands still. After a change that is meant:
 ``pytest tests/tui/test_snapshots.py --snapshot-update``, and look at every picture that changed."""
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from appliance.schemas.telemetry import Telemetry
-from tests.tui.boxes import DISK, HOST, LOST, NOON, FixedClient, StillClock, answers, card
+from tests.tui.boxes import DISK, HOST, LOST, FixedClient, StillClock, answers, card
+from tests.tui.moments import NOON
 from tui.app import ConsoleApp
 from tui.look import Look
 from tui.widgets.dialogs import ConfirmDialog
@@ -21,13 +22,8 @@ Compare = Callable[..., bool]
 
 
 def console(client: FixedClient, look: Look = Look(), **options: Any) -> ConsoleApp:  # noqa: B008 - frozen
-    """A console whose plot has five minutes behind it."""
-    app = ConsoleApp(client, look=look, clock=StillClock(), zone=UTC, poll_s=1e6, **options)
-    total = 0.0
-    for step in range(150):
-        total += 2 * (118 if step % 40 < 30 else 40)
-        app.box.rate.read(700.0 + 2 * step, {"r1-32b": total})
-    return app
+    """A console that asks once."""
+    return ConsoleApp(client, look=look, clock=StillClock(), zone=UTC, poll_s=1e6, **options)
 
 
 def sixteen() -> tuple[Any, ...]:
@@ -70,7 +66,7 @@ async def stale(pilot: Any) -> None:
     await pilot.pause()
     app.box.client.bodies.clear()
     app.box.clock.at_s += 12
-    for resource in app.box.all():
+    for resource in (app.box.readiness, *app.screen.feeds()):
         await resource.ask()
 
 
@@ -83,6 +79,36 @@ def test_stale_dashboard(snap_compare: Compare, size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("state", ["well", "sixteen", "down", "loading", "plain", "light", "chinese"])
 def test_issues(snap_compare: Compare, state: str, size: tuple[int, int]) -> None:
     assert snap_compare(STATES[state](), terminal_size=size, press=["6"])
+
+
+SCREENS = ["models", "cards", "requests", "keys", "jobs", "plans", "users", "about", "chat"]
+
+
+def going_to(screen: str, *, then: Callable[[Any], Any] | None = None) -> Callable[[Any], Any]:
+    """Shows a screen."""
+
+    async def go(pilot: Any) -> None:
+        await pilot.pause()
+        pilot.app.switch_mode(screen)
+        await pilot.pause()
+        await pilot.pause()
+        if then is not None:
+            await then(pilot)
+
+    return go
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["80x24", "200x60"])
+@pytest.mark.parametrize("state", ["well", "down", "plain", "chinese"])
+@pytest.mark.parametrize("screen", SCREENS)
+def test_screens(snap_compare: Compare, screen: str, state: str, size: tuple[int, int]) -> None:
+    assert snap_compare(STATES[state](), terminal_size=size, run_before=going_to(screen))
+
+
+@pytest.mark.parametrize("screen", [one for one in SCREENS if one != "chat"])
+def test_loading_and_stale_screens(snap_compare: Compare, screen: str) -> None:
+    assert snap_compare(STATES["loading"](), terminal_size=(80, 24), run_before=going_to(screen))
+    assert snap_compare(STATES["well"](), terminal_size=(80, 24), run_before=going_to(screen, then=stale))
 
 
 async def confirming(pilot: Any) -> None:

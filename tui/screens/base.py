@@ -1,9 +1,9 @@
-"""What every screen has: the top line, the line of keys, help."""
+"""What every screen has: the top line, the lines of keys, help, and the way something is asked of the box."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar, cast
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, ClassVar, TypeVar, cast
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
@@ -13,24 +13,33 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from tui.box import BoxView
-from tui.resource import Failed, Loading, Stale
+from tui.client import Problem
+from tui.resource import Failed, Loading, Resource, Stale
 from tui.views import QUIET, Drawing, engine_word
-from tui.widgets.dialogs import HelpDialog
+from tui.widgets.dialogs import ConfirmDialog, HelpDialog, TypedDialog
 
 if TYPE_CHECKING:
     from tui.app import ConsoleApp
 
-_SHOWN_KEYS = {"question_mark": "?", "ctrl+p": "^p", "enter": "Enter", "tab": "Tab"}
+T = TypeVar("T")
+Keys = tuple[tuple[str, str, str], ...]
+SHOWN_KEYS = {"question_mark": "?", "ctrl+p": "^p", "enter": "Enter", "tab": "Tab", "slash": "/", "delete": "Del"}
 
 
 class BoxScreen(Screen[None]):
-    """A screen on the box. ``KEYS`` are its own: (key, word of the catalogue, action); ``NAME`` its word."""
+    """A screen on the box. ``KEYS`` are its own: (key, word of the catalogue, action); ``NAME`` its word. Of the
+    ``feeds`` it is fed while it is shown; one action runs at a time."""
 
     NAME: ClassVar[str]
-    KEYS: ClassVar[tuple[tuple[str, str, str], ...]] = ()
+    KEYS: ClassVar[Keys] = ()
     BINDINGS: ClassVar[list[BindingType]] = [Binding("question_mark,f1", "help", show=False)]
     HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (120, "-wide")]  # noqa: RUF012 - Textual's own declaration
     VERTICAL_BREAKPOINTS = [(0, "-low"), (36, "-high")]  # noqa: RUF012
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._result = Content("")
+        self.busy = False
 
     @property
     def console(self) -> ConsoleApp:
@@ -48,10 +57,20 @@ class BoxScreen(Screen[None]):
         """What is known of the box."""
         return self.console.box
 
+    @property
+    def place(self) -> str:
+        """Where the daemon is."""
+        return self.box.client.target.shown
+
+    def feeds(self) -> tuple[Resource[object], ...]:
+        """What is asked for while the screen is shown, beside what the top line needs."""
+        return ()
+
     def compose(self) -> ComposeResult:
-        """Top line, the screen's own panels, line of keys."""
+        """Top line, the screen's own panels, what the last action did, lines of keys."""
         yield Static(id="top")
         yield from self.panels()
+        yield Static(id="result")
         yield Static(id="keys")
 
     def panels(self) -> Iterator[Widget]:
@@ -65,11 +84,27 @@ class BoxScreen(Screen[None]):
         self.paint()
 
     def on_screen_resume(self) -> None:
-        """Draw what came while another screen was shown."""
+        """Ask for what is shown, and draw what came while another screen was."""
         self.paint()
+        # An answer that comes before the first layout would be drawn for a window of no size.
+        self.call_after_refresh(self._feed)
+
+    def _feed(self) -> None:
+        if self.app.screen is self:
+            self.workers.cancel_group(self, "feeds")
+            for resource in self.feeds():
+                self.run_worker(resource.poll, group="feeds")  # type: ignore[arg-type]
+
+    def on_screen_suspend(self) -> None:
+        """Ask no more."""
+        self.workers.cancel_group(self, "feeds")
 
     def on_resize(self) -> None:
         """Draw for the new size, once the panels have theirs."""
+        self.call_after_refresh(self.paint)
+
+    def on_panel_resized(self) -> None:
+        """What is as wide as a panel is drawn anew."""
         self.call_after_refresh(self.paint)
 
     def paint(self) -> None:
@@ -77,7 +112,10 @@ class BoxScreen(Screen[None]):
         if not self.is_mounted:
             return
         self.query_one("#top", Static).update(self._top())
-        self.query_one("#keys", Static).update(self._key_line())
+        self.query_one("#keys", Static).update(self._key_lines())
+        result = self.query_one("#result", Static)
+        result.display = bool(self._result.plain)
+        result.update(self._result)
 
     def _top(self) -> Content:
         words, state = self.drawing.words, self.box.readiness.state()
@@ -96,15 +134,26 @@ class BoxScreen(Screen[None]):
         left = left.truncate(max(room - right.cell_length - 2, 10), ellipsis=True)
         return Content.assemble(left, " " * (room - left.cell_length - right.cell_length), right)
 
-    def _key_line(self) -> Content:
+    def own_keys(self) -> Keys:
+        """The screen's keys as they are shown; not all work at any moment."""
+        return self.KEYS
+
+    def _key_lines(self) -> Content:
+        """The screen's own keys, and the screens."""
+        own = (*self.console.COMMON_KEYS[:1], *self.own_keys(), *self.console.COMMON_KEYS[1:])
+        return Content("\n").join([self._key_line(own), self._key_line(self.console.screen_keys())])
+
+    def _key_line(self, keys: Keys) -> Content:
         parts = []
-        for key, word, _ in (*self.console.screen_keys(), *self.KEYS, *self.console.COMMON_KEYS):
+        for key, word, _ in keys:
             label = self.drawing.words(word if word.startswith("screen.") else f"key.{word}")
             style = "bold reverse" if word == f"screen.{self.NAME}" else ""
-            parts.append(Content.assemble((_SHOWN_KEYS.get(key, key), "bold $primary"), " ", (label, style)))
-        room, line = self.size.width - 2, Content("")
+            parts.append(Content.assemble((SHOWN_KEYS.get(key, key), "bold $primary"), " ", (label, style)))
+        room = self.size.width - 2
+        gap = "  " if sum(part.cell_length + 2 for part in parts) - 2 <= room else " "
+        line = Content("")
         for part in parts:
-            longer = part if not line.cell_length else Content("  ").join([line, part])
+            longer = part if not line.cell_length else Content(gap).join([line, part])
             if longer.cell_length > room:
                 break
             line = longer
@@ -113,14 +162,65 @@ class BoxScreen(Screen[None]):
     def action_help(self) -> None:
         """Show the keys."""
         words, keys = self.drawing.words, []
-        for key, word, _ in (*self.console.screen_keys(), *self.KEYS, *self.console.COMMON_KEYS):
-            keys.append((_SHOWN_KEYS.get(key, key), words(f"about.{word.removeprefix('screen.')}")))
+        for key, word, _ in (*self.KEYS, *self.console.COMMON_KEYS, *self.console.screen_keys()):
+            keys.append((SHOWN_KEYS.get(key, key), words(f"about.{word.removeprefix('screen.')}")))
         keys += [
             ("Tab", words("key.next_panel")),
             ("Up Down PgUp PgDn", words("key.move")),
             ("Enter", words("key.choose")),
         ]
         self.app.push_screen(HelpDialog(self.drawing, words("help.title"), keys))
+
+    # -- asking something of the box --------------------------------------------------------------------------------
+
+    def act(
+        self,
+        doing: str,
+        ask: Callable[[], Awaitable[T | Problem]],
+        done: Callable[[T], str],
+        after: Callable[[T], None] = lambda _answer: None,
+    ) -> None:
+        """Ask, unless something is being asked already; ``doing`` is told meanwhile, ``done`` says what came of it."""
+        if self.busy:
+            self.tell(quiet(self.drawing.words("action.busy")))
+            return
+
+        async def work() -> None:
+            self.busy = True
+            self.tell(Content.styled(doing, "$warning"))
+            try:
+                answer = await ask()
+            finally:
+                self.busy = False
+            if isinstance(answer, Problem):
+                self.tell(self.not_done(answer))
+            else:
+                self.tell(Content.styled(done(answer), "$success"))
+                after(answer)
+            for resource in self.feeds():
+                resource.wake()
+
+        self.run_worker(work(), group="action")
+
+    def confirm(self, question: str, about: str, then: Callable[[], None]) -> None:
+        """Do it after a yes."""
+        self.app.push_screen(ConfirmDialog(self.drawing, question, about), lambda yes: then() if yes else None)
+
+    def confirm_typed(self, question: str, about: str, word: str, then: Callable[[], None]) -> None:
+        """Do it after ``word`` was typed."""
+        dialog = TypedDialog(self.drawing, question, about, word)
+        self.app.push_screen(dialog, lambda yes: then() if yes else None)
+
+    def tell(self, result: Content | str) -> None:
+        """Say below the panels what came of something."""
+        self._result = Content(result) if isinstance(result, str) else result
+        self.paint()
+
+    def not_done(self, problem: Problem) -> Content:
+        """Why it was not done, and what to do."""
+        message, hint = self.drawing.words.problem(problem, self.place)
+        told = self.drawing.words("action.not_done", message=message)
+        return Content.assemble((told, "$error"), f" {hint}" if hint else "")
 
 
 def quiet(text: str) -> Content:

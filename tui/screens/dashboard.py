@@ -11,8 +11,8 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from tui.qr import qr_rows
-from tui.resource import Failed, Ready, Stale, known
-from tui.screens.base import BoxScreen
+from tui.resource import Failed, Ready, Resource, Stale, known
+from tui.screens.base import BoxScreen, Keys
 from tui.views import attention, cards, model_line, serving
 from tui.widgets.panel import Panel, failure
 
@@ -21,7 +21,12 @@ class DashboardScreen(BoxScreen):
     """Four panels: model, serving, cards, what needs attention; the QR code where there is room."""
 
     NAME = "dashboard"
-    KEYS: ClassVar[tuple[tuple[str, str, str], ...]] = (("c", "code", "app.code"), ("r", "refresh", "app.refresh_box"))
+    KEYS: ClassVar[Keys] = (("c", "code", "app.code"), ("r", "refresh", "app.refresh_box"))
+
+    def feeds(self) -> tuple[Resource[object], ...]:
+        """All panels'."""
+        box = self.box
+        return (box.models, box.offload, box.telemetry, box.issues, box.serving)  # type: ignore[return-value]
 
     def panels(self) -> Iterator[Widget]:
         """The model's line over the panels."""
@@ -39,15 +44,19 @@ class DashboardScreen(BoxScreen):
         if not self.is_mounted:
             return
         box, draw, words = self.box, self.drawing, self.drawing.words
-        now_s = box.clock.seconds()
-        self.query_one("#model", Static).update(self._model(box.client.target.shown))
-        place = None if isinstance(box.readiness.state(), Failed) else box.client.target.shown
+        self.query_one("#model", Static).update(self._model())
+        place = None if isinstance(box.readiness.state(), Failed) else self.place
         panel = self.query_one("#serving", Panel)
-        size = panel.content_size
+        size = panel.content_region.size
+        columns = max(size.width - 1, 1)  # whether there is a scroll bar or not
+        if size.width and box.plot_columns != columns:
+            box.plot_columns = columns
+            box.serving.wake()
+        history = known(box.serving.state())
         panel.show(
             draw,
             box.models.state(),
-            lambda models: serving(draw, models, box.rate, now_s, width=size.width, height=size.height),
+            lambda models: serving(draw, models, history, width=columns, height=size.height),
             title=words("serving.title"),
             place=place,
         )
@@ -70,12 +79,12 @@ class DashboardScreen(BoxScreen):
         panel.set_class("error" not in severities and "warning" in severities, "-warning")
         self._paint_code()
 
-    def _model(self, place: str) -> Content:
+    def _model(self) -> Content:
         state = self.box.readiness.state()
         if isinstance(state, Failed):
-            return failure(self.drawing, state, place)
+            return failure(self.drawing, state, self.place)
         if isinstance(state, Stale) and state.problem is not None:
-            return failure(self.drawing, Failed(state.problem, state.age_s), place)
+            return failure(self.drawing, Failed(state.problem, state.age_s), self.place)
         if not isinstance(state, Ready | Stale):
             return Content(self.drawing.words("panel.loading.text"))
         return model_line(self.drawing, state.value, known(self.box.models.state()), known(self.box.offload.state()))

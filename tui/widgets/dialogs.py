@@ -1,4 +1,4 @@
-"""What lies over a screen: the keys, a question, the QR code."""
+"""What lies over a screen: the keys, a question, a text, a list to choose from, the QR code."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Button, Static
+from textual.widgets import Button, Input, OptionList, Static
+from textual.widgets.option_list import Option
 
 from tui.qr import qr_rows
 from tui.views import QUIET, Drawing
@@ -37,6 +38,23 @@ class HelpDialog(ModalScreen[None]):
             )
 
 
+class TextDialog(ModalScreen[None]):
+    """A text to be read, such as a key that is shown once. Enter, which may come from before, does not close it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss(None)", show=False)]
+
+    def __init__(self, draw: Drawing, title: str, text: Content) -> None:
+        super().__init__()
+        self._draw, self._title, self._text = draw, title, text
+
+    def compose(self) -> ComposeResult:
+        """The text, and how it is closed."""
+        with VerticalScroll(classes="dialog text") as dialog:
+            dialog.border_title = Content(self._title)
+            yield Static(self._text)
+            yield Static(Content.styled(f"\n{self._draw.words('help.close')}", QUIET))
+
+
 class ConfirmDialog(ModalScreen[bool]):
     """A question before something is changed. The way out has the focus."""
 
@@ -57,7 +75,7 @@ class ConfirmDialog(ModalScreen[bool]):
             dialog.border_title = Content(words("confirm.title"))
             dialog.can_focus = False
             yield Static(Content.styled(self._question, "bold"))
-            yield Static(Content(words("confirm.issue", message=self._about)))
+            yield Static(Content(self._about))
             with Horizontal(classes="buttons"):
                 yield Button(Content(f"[ {words('confirm.no')} ]"), id="no", compact=True)
                 yield Button(Content(f"[ {words('confirm.yes')} ]"), id="yes", compact=True)
@@ -67,6 +85,63 @@ class ConfirmDialog(ModalScreen[bool]):
         """Answer."""
         event.stop()
         self.dismiss(event.button.id == "yes")
+
+
+class TypedDialog(ModalScreen[bool]):
+    """A question before something is destroyed: the operator types ``word`` to say yes."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(False)", show=False)]
+
+    def __init__(self, draw: Drawing, question: str, about: str, word: str) -> None:
+        super().__init__()
+        self._draw, self._question, self._about, self._word = draw, question, about, word
+
+    def compose(self) -> ComposeResult:
+        """The question, what is lost, the word."""
+        words = self._draw.words
+        with VerticalScroll(classes="dialog") as dialog:
+            dialog.border_title = Content(words("confirm.title"))
+            dialog.can_focus = False
+            yield Static(Content.styled(self._question, "bold $error"))
+            yield Static(Content(self._about))
+            yield Static(Content.assemble(words("typed.ask"), " ", (self._word, "bold")))
+            yield Input(id="typed", compact=True)
+            yield Static(Content.styled(words("typed.keys"), QUIET), id="typed-keys")
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Only the whole word is a yes."""
+        event.stop()
+        if event.value.strip() == self._word:
+            self.dismiss(True)
+        else:
+            told = self._draw.words("typed.wrong")
+            self.query_one("#typed-keys", Static).update(Content.styled(told, "$error"))
+
+
+class ChoiceDialog(ModalScreen[int | None]):
+    """A list; the answer is the place of what was chosen. ``about`` stands over it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss(None)", show=False)]
+
+    def __init__(self, draw: Drawing, title: str, choices: Sequence[Content | str], about: str = "") -> None:
+        super().__init__()
+        self._draw, self._title, self._choices, self._about = draw, title, choices, about
+
+    def compose(self) -> ComposeResult:
+        """The list alone has the focus."""
+        with VerticalScroll(classes="dialog choice") as dialog:
+            dialog.border_title = Content(self._title)
+            dialog.can_focus = False
+            if self._about:
+                yield Static(Content(self._about))
+            options = [Option(one if isinstance(one, Content) else Content(one)) for one in self._choices]
+            yield OptionList(*options, id="choices", markup=False, compact=True)
+            yield Static(Content.styled(self._draw.words("choice.keys"), QUIET))
+
+    def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:
+        """Answer."""
+        event.stop()
+        self.dismiss(event.option_index)
 
 
 class CodeDialog(ModalScreen[None]):

@@ -8,6 +8,7 @@ from typing import ClassVar, TypeVar
 from textual.app import ComposeResult
 from textual.containers import VerticalScroll
 from textual.content import Content
+from textual.message import Message
 from textual.scrollbar import ScrollBarRender
 from textual.widgets import Static
 
@@ -27,6 +28,9 @@ class PlainScrollBar(ScrollBarRender):
 class Panel(VerticalScroll):
     """Scrolls where its content is longer. ``show`` draws a resource's state; nothing is drawn twice."""
 
+    class Resized(Message):
+        """It has another size: what is as wide as the panel is drawn anew."""
+
     def __init__(self, *, id: str) -> None:  # noqa: A002 - Textual's name
         super().__init__(id=id)
         self._body = Static(expand=True)
@@ -36,13 +40,16 @@ class Panel(VerticalScroll):
         """The text alone."""
         yield self._body
 
+    def on_resize(self) -> None:
+        """Tell the screen."""
+        self.post_message(self.Resized())
+
     def show(
         self, draw: Drawing, state: State[T], view: Callable[[T], Content], *, title: str, place: str | None
     ) -> None:
         """Draw what is known: the value by ``view``, or why there is none. ``place`` names the daemon's address; None
         where the screen says already that nothing answers there."""
-        if draw.look.plain:
-            self.vertical_scrollbar.renderer = PlainScrollBar  # type: ignore[misc]
+        self.plain(draw)
         self.border_title = Content(title)
         self.border_subtitle = subtitle(draw, state)
         for word in ("loading", "stale", "failed"):
@@ -55,6 +62,11 @@ class Panel(VerticalScroll):
             self.draw(failure(draw, state, place or ""))
         else:
             self.draw(Content.styled(draw.words("panel.loading.text"), QUIET))
+
+    def plain(self, draw: Drawing) -> None:
+        """Draw the scroll bar as this terminal can show it."""
+        if draw.look.plain:
+            self.vertical_scrollbar.renderer = PlainScrollBar  # type: ignore[misc]
 
     def draw(self, content: Content) -> None:
         """Put the text in, if it changed."""

@@ -1,15 +1,20 @@
-"""``/api/admin/models``: what is installed and loaded; load, unload, make another one the default."""
+"""``/api/admin/models``: what is installed and loaded; load, unload, make another one the default,
+remove."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from appliance.api.access import caller_of
+from appliance.api.replies import empty_reply
 from appliance.engine.base import EngineInfo
 from appliance.errors import ModelNotFound
 from appliance.schemas.models import LoadRequest, ModelEntries, ModelEntry, UnloadRequest
+from appliance.security.identity import Actor, actor_of
 
 
 class ModelAdmin(Protocol):
@@ -24,7 +29,13 @@ class ModelAdmin(Protocol):
     async def activate(self, model_id: str) -> EngineInfo: ...
 
 
-def model_admin_router(models: ModelAdmin) -> APIRouter:
+class ModelRemoval(Protocol):
+    """What ``appliance.operators.removal.ModelRemover`` gives. Blocks."""
+
+    def remove(self, model_id: str, actor: Actor) -> None: ...
+
+
+def model_admin_router(models: ModelAdmin, removal: ModelRemoval) -> APIRouter:
     """The routes. Each change answers when it is done, with the model as it is then; ``GET`` shows its progress."""
     router = APIRouter(prefix="/api/admin/models", tags=["models"])
 
@@ -61,6 +72,11 @@ def model_admin_router(models: ModelAdmin) -> APIRouter:
         await entry(model_id)
         await models.activate(model_id)
         return _json(await entry(model_id))
+
+    @router.delete("/{model_id}", status_code=204, operation_id="models_remove")
+    async def remove(request: Request, model_id: str) -> Response:
+        await asyncio.to_thread(removal.remove, model_id, actor_of(caller_of(request)))
+        return empty_reply()
 
     return router
 

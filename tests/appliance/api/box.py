@@ -10,6 +10,7 @@ from argon2 import PasswordHasher
 from sqlalchemy import Engine as DatabaseEngine
 from starlette.types import ASGIApp
 
+from appliance.api.admin.operators import OperatorServices
 from appliance.api.app import ApiServices, create_app
 from appliance.api.metering import Metering
 from appliance.chats.service import Chats
@@ -21,8 +22,13 @@ from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.issues import IssueCollector
 from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
+from appliance.metrics.serving_history import ServingRecorder
 from appliance.metrics.thinking import ThinkingCollector
 from appliance.operations import Operations
+from appliance.operators.plans import PlanReader
+from appliance.operators.removal import ModelRemover
+from appliance.operators.software import SoftwareReader
+from appliance.operators.sticks import StickReader
 from appliance.schemas.issues import FixupResult, IssueList
 from appliance.schemas.models import ModelEntries, ModelEntry
 from appliance.schemas.offload import Offload
@@ -221,9 +227,10 @@ def make_box(folder: Path) -> Box:
     (folder / "stick").mkdir()
     settings = Settings(state_dir=folder, models_dir=folder / "models", job_folders=(folder / "stick",))
     store = ModelStore(folder / "models")
-    jobs = Operations(
+    operations = Operations(
         settings, database, accounts.audit, store=store, models=manager, detect=machine.detect, verified=lambda *_: None
-    ).jobs
+    )
+    jobs = operations.jobs
     chat = ChatService(models, manager, admissions, gate=Metering(limits, writer))
     chats = Chats(database, chat)
     app = create_app(
@@ -245,6 +252,13 @@ def make_box(folder: Path) -> Box:
             offload=verdicts,
             issues=issues,
             jobs=jobs,
+            removal=ModelRemover(store, accounts.audit),
+            operators=OperatorServices(
+                plans=PlanReader(settings, store, hardware.detect),
+                sticks=StickReader(operations.folders.now),
+                software=SoftwareReader(store),
+                serving=ServingRecorder(manager, admissions),
+            ),
             version="1.2.3",
             max_request_bytes=MAX_REQUEST_BYTES,
             web_folder=web,
