@@ -65,8 +65,9 @@ format:  ## put the code into its form and mend what ruff can mend
 	@$(BIN)/ruff check --fix-only $(CODE)
 	@$(BIN)/ruff format $(CODE)
 
-bench:  ## print the benchmarks' figures for this machine (minutes; leave the machine alone meanwhile)
+bench:  ## print the benchmarks' figures for this machine (minutes; leave the machine alone meanwhile); needs chromium
 	@$(BOOTSTRAP) dev
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/page.txt
 	@$(BIN)/python -m pytest tests/bench -m bench -s --timeout 1800 $(ARGS)
 
 lock:  ## pin requirements/*.txt anew from pyproject.toml and requirements/*.in

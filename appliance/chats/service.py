@@ -18,7 +18,7 @@ from appliance.chats.attachments import AttachmentRepository
 from appliance.chats.errors import AnswerOver, AnswerRunning, BadParent, TooManyAnswers
 from appliance.chats.extract import Extractor, clean_name
 from appliance.chats.live import LiveAnswer, LiveEvent, Place
-from appliance.chats.messages import Branch, MessageRepository, NewQuestion
+from appliance.chats.messages import MessageRepository, NewQuestion
 from appliance.chats.prompt import conversation
 from appliance.chats.purge import purge
 from appliance.chats.repository import ChatRepository, utc_now
@@ -122,8 +122,9 @@ class Chats:
             )
         return question, answer
 
-    async def count(self, owner: str, chat_id: int, asked: Asked) -> PromptCount:
-        """How many tokens the question would have with all that stands before it. Raises as ``ask``."""
+    async def count(self, owner: str, chat_id: int | None, asked: Asked) -> PromptCount:
+        """How many tokens the question would have with all that stands before it; ``chat_id`` None: in a new chat.
+        Raises as ``ask``."""
         return await self._chat.count(await self._request(owner, chat_id, asked))
 
     async def stop(self, owner: str, chat_id: int, answer_id: int) -> MessageRecord:
@@ -217,15 +218,18 @@ class Chats:
             if not self._opening[owner]:
                 del self._opening[owner]
 
-    async def _request(self, owner: str, chat_id: int, asked: Asked) -> ChatRequest:
-        branch = await asyncio.to_thread(self.messages.branch, owner, chat_id, asked.parent_id)
-        if branch.messages and self._current(branch.messages[-1]).state is MessageState.STREAMING:
+    async def _request(self, owner: str, chat_id: int | None, asked: Asked) -> ChatRequest:
+        messages: tuple[MessageRecord, ...] = ()
+        texts: dict[int, str] = {}
+        if chat_id is not None:
+            branch = await asyncio.to_thread(self.messages.branch, owner, chat_id, asked.parent_id)
+            messages, texts = branch.messages, dict(branch.texts)
+        if messages and self._current(messages[-1]).state is MessageState.STREAMING:
             raise AnswerRunning
-        messages, texts = branch.messages, dict(branch.texts)
         if asked.content is not None:
             files = await asyncio.to_thread(self.attachments.texts, owner, asked.attachment_ids)
             texts |= {file.id: text for file, text in files}
-            messages = (*messages, _question(branch, asked.content, tuple(file for file, _ in files)))
+            messages = (*messages, _question(asked.content, tuple(file for file, _ in files)))
         elif not messages or messages[-1].role != "user":
             raise BadParent("An answer stands below a question.")
         return ChatRequest(
@@ -308,16 +312,16 @@ def _replay(live: LiveAnswer, message: MessageRecord) -> None:
     )
 
 
-def _question(branch: Branch, content: str, files: tuple[AttachmentRecord, ...]) -> MessageRecord:
+def _question(content: str, files: tuple[AttachmentRecord, ...]) -> MessageRecord:
     """A question that is not stored yet, for the prompt."""
     return MessageRecord(
         id=_NEW_ID,
-        chat_id=branch.chat.id,
+        chat_id=_NEW_ID,
         parent_id=None,
         role="user",
         state=MessageState.DONE,
         content=content,
         reasoning="",
-        created_at=branch.chat.updated_at,
+        created_at=utc_now(),
         attachments=files,
     )

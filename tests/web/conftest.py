@@ -6,14 +6,13 @@ line names this folder, as `make test-web` does. Named, they fail where somethin
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from .chromium import chromium
 from .fake_box import KEY, FakeBox
 from .fake_server import FakeServer
 
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 OpenPage = Callable[..., "Page"]
+TELL_VIOLATIONS = """addEventListener('securitypolicyviolation', (event) =>
+  console.error(`policy: ${event.violatedDirective} ${event.blockedURI}`));"""
 
 
 def pytest_ignore_collect(config: pytest.Config) -> bool | None:
@@ -31,14 +32,8 @@ def pytest_ignore_collect(config: pytest.Config) -> bool | None:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    chromium = os.environ.get("R1BOX_CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    assert chromium, "Chromium is not installed: apt-get install chromium, or set R1BOX_CHROMIUM"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -68,6 +63,7 @@ def open_any(browser: Browser) -> Iterator[OpenPage]:
     def open_any(url: str, **options: Any) -> Page:
         context = browser.new_context(**{"locale": "en-US", "viewport": {"width": 1280, "height": 800}, **options})
         contexts.append(context)
+        context.add_init_script(TELL_VIOLATIONS)
         page = context.new_page()
         page.set_default_timeout(15_000)
         page.on("console", lambda message: note(message.type, message.text))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -53,6 +54,21 @@ def model(name: str, **more: Any) -> Json:
             "context_tokens": None, "devices": [], "offload": None, "running": 0, "waiting": 0, **more}  # fmt: skip
 
 
+def offload() -> Json:
+    return {"model": MODEL, "state": "DEGRADED", "reasons": [{"code": "slow", "message": "It is slower than planned."}],
+            "proof": ["The card's memory grew by 8.1 GiB with the load."], "devices": ["nvidia:0"],
+            "checked_at": now(), "decode_tokens_per_s": 24.13, "prefill_tokens_per_s": 812.0,
+            "expected_tokens_per_s": [40.2, 61.0]}  # fmt: skip
+
+
+def job(job_id: str, wish: Json, **more: Any) -> Json:
+    progress = {"phase": "download", "done_bytes": 3 * GIB, "total_bytes": 8 * GIB, "fraction": 0.375,
+                "bytes_per_s": 52_428_800.0, "eta_s": 102.0}  # fmt: skip
+    return {"id": job_id, "kind": wish["kind"], "state": "running", "request": wish, "created_by": "ward",
+            "created_at": now(), "started_at": now(), "ended_at": None, "cancellable": True, "progress": progress,
+            "result": None, "error": None, **more}  # fmt: skip
+
+
 class FakeAdmin:
     """The state behind ``/api/admin``."""
 
@@ -68,36 +84,76 @@ class FakeAdmin:
              "fixups": [{"name": "renew", "label": "Renew the certificate"}]}
         ]  # fmt: skip
         self.keys: list[Json] = []
+        self.jobs: list[Json] = []
+        self.wishes: list[Json] = []
+        self.folders = ["/media/stick"]
+        self.logged_in: list[Json] = [
+            {"id": 7, "user_name": "anna", "created_at": now(), "last_seen_at": now(), "address": "10.0.4.31",
+             "user_agent": "Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) "
+                           "Chrome/131.0 Safari/537.36 Edg/131.0", "current": False}
+        ]  # fmt: skip
 
     def answer(self, box: FakeBox, method: str, path: str, body: Json) -> tuple[int, Json]:
         """Status and body of a route below ``/api/admin``."""
         parts = path.removeprefix("/api/admin/").split("/")
-        if parts == ["telemetry"]:
-            return 200, telemetry()
-        if parts == ["telemetry", "history"]:
-            return 200, history()
-        if parts[0] == "models":
-            return self._models(parts)
-        if parts[0] == "issues":
-            if method == "POST":
-                self.issues.clear()
-                return 200, {"message": "The certificate was renewed.", "issues": []}
-            return 200, {"issues": self.issues, "checked_at": now()}
-        if parts[0] == "keys":
-            return self._keys(method, parts, body)
-        if parts[0] == "users":
-            return self._users(box, method, body)
-        if parts[0] == "usage":
-            day = datetime.now(UTC).date().isoformat()
-            row = {"day": day, "subject": "user:1", "name": "ward", "requests": 12, "errors": 1, "prompt_tokens": 900,
-                   "thinking_tokens": 4000, "answer_tokens": 5100, "total_tokens": 6000}  # fmt: skip
-            return 200, {"items": [row]}
-        if parts[0] == "requests":
-            row = {"id": 1, "at": now(), "name": "ward", "model": MODEL, "finish": "stop", "error_code": None,
-                   "prompt_tokens": 90, "thinking_tokens": 400, "answer_tokens": 510, "first_token_s": 0.8,
-                   "duration_s": 21.0}  # fmt: skip
-            return 200, {"items": [row], "next": None}
+        routes: dict[str, Callable[[], tuple[int, Json]]] = {
+            "telemetry": lambda: (200, history() if parts[1:] else telemetry()),
+            "models": lambda: self._models(parts),
+            "offload": lambda: (200, {"models": [offload()]}),
+            "jobs": lambda: self._jobs(method, parts, body),
+            "issues": lambda: self._issues(method),
+            "audit": lambda: self._audit(parts),
+            "sessions": lambda: self._sessions(method, parts),
+            "keys": lambda: self._keys(method, parts, body),
+            "users": lambda: self._users(box, method, body),
+            "usage": self._usage,
+            "requests": self._requests,
+        }
+        if parts[0] in routes:
+            return routes[parts[0]]()
         return 404, {"error": {"code": "not_found", "message": f"There is nothing at {path}."}}
+
+    def _issues(self, method: str) -> tuple[int, Json]:
+        if method == "POST":
+            self.issues.clear()
+            return 200, {"message": "The certificate was renewed.", "issues": []}
+        return 200, {"issues": self.issues, "checked_at": now()}
+
+    def _sessions(self, method: str, parts: list[str]) -> tuple[int, Json]:
+        if method == "DELETE":
+            self.logged_in = [one for one in self.logged_in if str(one["id"]) != parts[1]]
+            return 200, {}
+        return 200, {"items": self.logged_in, "next": None}
+
+    def _usage(self) -> tuple[int, Json]:
+        day = datetime.now(UTC).date().isoformat()
+        row = {"day": day, "subject": "user:1", "name": "ward", "requests": 12, "errors": 1, "prompt_tokens": 900,
+               "thinking_tokens": 4000, "answer_tokens": 5100, "total_tokens": 6000}  # fmt: skip
+        return 200, {"items": [row]}
+
+    def _requests(self) -> tuple[int, Json]:
+        row = {"id": 1, "at": now(), "name": "ward", "model": MODEL, "finish": "stop", "error_code": None,
+               "prompt_tokens": 90, "thinking_tokens": 400, "answer_tokens": 510, "first_token_s": 0.8,
+               "duration_s": 21.0}  # fmt: skip
+        return 200, {"items": [row], "next": None}
+
+    def _jobs(self, method: str, parts: list[str], body: Json) -> tuple[int, Json]:
+        if method == "POST":
+            self.wishes.append(body)
+            self.jobs.insert(0, job(f"job_{len(self.wishes)}", body))
+            return 202, self.jobs[0]
+        if method == "DELETE":
+            [found] = [one for one in self.jobs if one["id"] == parts[1]]
+            found["state"], found["ended_at"] = "cancelled", now()
+            return 202, found
+        return 200, {"jobs": self.jobs, "folders": self.folders}
+
+    def _audit(self, parts: list[str]) -> tuple[int, Json]:
+        if parts[1:] == ["verify"]:
+            return 200, {"whole": True, "rows": 1204, "problem": None}
+        row = {"seq": 1, "at": now(), "actor_name": "chief", "address": "10.0.4.17", "action": "key.create",
+               "target": "key:3", "details": {"name": "nurse-app", "scopes": ["inference"]}}  # fmt: skip
+        return 200, {"items": [row], "next": None}
 
     def _models(self, parts: list[str]) -> tuple[int, Json]:
         if len(parts) == 3:
@@ -112,6 +168,10 @@ class FakeAdmin:
                    "user_name": None, "scopes": ["inference"], "tokens_per_minute": None, **body}  # fmt: skip
             self.keys.append(key)
             return 201, {**key, "key": "r1b_abcdefghijklmnop"}
+        if method == "PUT":
+            [key] = [key for key in self.keys if str(key["id"]) == parts[1]]
+            key.update(body)
+            return 200, key
         if method == "DELETE":
             self.keys = [key for key in self.keys if str(key["id"]) != parts[1]]
             return 200, {}

@@ -79,6 +79,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_PATCH(self) -> None:
         self._answer("PATCH")
 
+    def do_PUT(self) -> None:
+        self._answer("PUT")
+
     def do_DELETE(self) -> None:
         self._answer("DELETE")
 
@@ -185,7 +188,7 @@ class Handler(BaseHTTPRequestHandler):
             self._json(201, file)
         elif path.startswith("/api/attachments/"):
             self._send(204, b"", "application/json", {})
-        elif re.fullmatch(r"/api/chats/\d+/count", path):
+        elif re.fullmatch(r"/api/chats(/\d+)?/count", path):
             used = 100 + len(body["content"]) // 4
             fits = used < 12_288
             self._json(200, {"prompt_tokens": used, "context_tokens": 16384, "fits": fits, "answer_room": 4096})

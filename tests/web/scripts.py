@@ -156,6 +156,14 @@ THOUGHTS = (
     "Wait, the conversion must be right: (F - 32) * 5 / 9. For 104 that is 40. Yes.\n"
 )
 
+LONG = "\n\n".join(
+    f"## Part {number}\n\nA paragraph with **bold** words, `code` and \\(x_{{{number}}}^2\\).\n\n"
+    + "\n".join(f"- point {number}.{item} with some more words in it" for item in range(8))
+    + f"\n\n```python\nvalue_{number} = {number} * 2\n```"
+    for number in range(180)
+)
+"""About 20,000 tokens in 760 blocks."""
+
 SCRIPTS: dict[str, Script] = {
     "fever": [Think(THOUGHTS), Say(MARKDOWN), Finish()],
     "发热": [Think("用户询问发热的处理。先给出界限，再列出步骤。\n表格最清楚。\n"), Say(CHINESE), Finish()],

@@ -259,6 +259,8 @@ def test_model_and_effort_are_picked_and_kept(open_page: OpenPage, box: FakeBox)
 
 def test_the_meter_counts_before_sending(open_page: OpenPage, box: FakeBox) -> None:
     page = open_page()
+    page.locator("#input").fill("word " * 200)
+    expect(page.locator(".meter")).to_have_text("349 of 16k tokens")
     ask(page, "hello")
     wait_for_answer(page)
     expect(page.locator(".meter")).to_have_text("26 of 16k tokens")

@@ -49,14 +49,14 @@ def answers_router(chats: Chats, models: StatusSource, *, keep_alive_s: float) -
 
 
 def _asking(router: APIRouter, chats: Chats, models: StatusSource) -> None:
-    async def asked(request: Request, owner: str, chat_id: int) -> Asked:
+    async def asked(request: Request, owner: str, chat_id: int | None) -> Asked:
         body = await read_body(request, MessageCreate, most_bytes=MOST_BODY_BYTES)
         if body.content is None and body.parent_id is None:
             raise InvalidRequest("Without 'content' there must be the 'parent_id' of a question.", param="content")
         if body.content is None and body.attachment_ids:
             raise InvalidRequest("A question that is asked again has its own files.", param="attachment_ids")
-        chat = await asyncio.to_thread(chats.chats.get, owner, chat_id)
-        model = body.model or chat.model or models.status().model_id
+        usual = None if chat_id is None else (await asyncio.to_thread(chats.chats.get, owner, chat_id)).model
+        model = body.model or usual or models.status().model_id
         if model is None:
             raise ModelNotReady(reason="none is loaded.")
         return Asked(
@@ -91,6 +91,20 @@ def _asking(router: APIRouter, chats: Chats, models: StatusSource) -> None:
     async def count(request: Request, chat_id: int) -> Response:
         owner = caller_of(request).subject
         return json_reply(count_body(await chats.count(owner, chat_id, await asked(request, owner, chat_id))))
+
+    @router.post(
+        "/count",
+        response_model=CountBody,
+        operation_id="chats_count_first",
+        openapi_extra=json_body(MessageCreate.__name__),
+    )
+    async def count_first(request: Request) -> Response:
+        """Of the first question of a chat that is not there yet."""
+        owner = caller_of(request).subject
+        question = await asked(request, owner, None)
+        if question.parent_id is not None:
+            raise InvalidRequest("Without a chat there is no message to stand below.", param="parent_id")
+        return json_reply(count_body(await chats.count(owner, None, question)))
 
 
 def _looking_on(router: APIRouter, chats: Chats, keep_alive_s: float) -> None:

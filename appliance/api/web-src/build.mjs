@@ -24,6 +24,8 @@ const woff2Only = {
 
 const common = {
   absWorkingDir: here,
+  // Names carry hashes of the sources' paths too: a node_modules that is a link must look as one that is none.
+  preserveSymlinks: true,
   bundle: true,
   minify: true,
   legalComments: 'none',
@@ -89,6 +91,7 @@ async function licenses() {
   const packages = new Set(
     inputs.map((name) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(name)?.[1]).filter((name) => name !== undefined),
   );
+  if (packages.size === 0) throw new Error('no package was found among the inputs');
   const parts = [];
   for (const name of [...packages].sort()) {
     const folder = path.join(here, 'node_modules', name);

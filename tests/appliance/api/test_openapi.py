@@ -46,6 +46,7 @@ PATHS = {
     "/api/attachments/{attachment_id}",
     "/api/chats",
     "/api/chats/{chat_id}",
+    "/api/chats/count",
     "/api/chats/{chat_id}/answers/{answer_id}/answer_now",
     "/api/chats/{chat_id}/answers/{answer_id}/events",
     "/api/chats/{chat_id}/answers/{answer_id}/stop",

@@ -221,9 +221,11 @@ async def test_files_go_into_the_prompt_by_the_official_template(box: Box, clien
     file = sent.json()
     assert (sent.status_code, file["name"], file["kind"], file["characters"]) == (201, "表.csv", "csv", 7)
     assert file["tokens"] == 2
-    chat_id = await new_chat(client)
     fields = {"content": "Sum?", "attachment_ids": [file["id"]]}
+    first = (await client.post("/api/chats/count", json=fields)).json()
+    chat_id = await new_chat(client)
     counted = (await client.post(f"/api/chats/{chat_id}/count", json=fields)).json()
+    assert first == counted
     answer = await answered(client, chat_id, **fields)
     assert "[file name]: 表.csv\n[file content begin]\na;b\n1;2\n[file content end]\nSum?" in box.engine.prompts[-1]
     assert (counted["fits"], counted["prompt_tokens"]) == (True, answer["usage"]["prompt"])
@@ -247,6 +249,14 @@ async def test_what_does_not_fit_is_counted_and_refused(client: httpx.AsyncClien
     refused = await client.post(f"/api/chats/{chat_id}/messages", json=fields)
     assert (refused.status_code, refused.json()["error"]["code"]) == (400, "context_length_exceeded")
     assert (await tree(client, chat_id))["messages"] == []
+
+
+async def test_a_chat_that_is_not_there_yet_is_counted_from_its_beginning(client: httpx.AsyncClient) -> None:
+    answer = await client.post("/api/chats/count", json={"content": "x", "parent_id": 1})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_value")
+    answer = await client.post("/api/chats/count", json={"content": "x", "model": "gone"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "model_not_found")
+    assert (await client.get("/api/chats")).json()["items"] == []
 
 
 async def test_list_search_rename_pin_and_delete(client: httpx.AsyncClient) -> None:

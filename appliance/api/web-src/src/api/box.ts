@@ -74,8 +74,8 @@ export class Box {
     return this.http.json('api/auth/setup', { method: 'POST', json: { token, name, password, language } });
   }
 
-  logOut(): Promise<void> {
-    return this.http.done('api/auth/logout', { method: 'POST', json: {} });
+  logOut(everywhere: boolean): Promise<void> {
+    return this.http.done('api/auth/logout', { method: 'POST', json: { everywhere } });
   }
 
   changePassword(old: string, fresh: string): Promise<void> {
@@ -123,9 +123,10 @@ export class Box {
     return this.http.json(`api/chats/${chatId}/messages`, { method: 'POST', json: question });
   }
 
-  /** What a question would take of the model's context, with all that stands before it. */
-  count(chatId: number, question: Question, signal?: AbortSignal): Promise<Count> {
-    return this.http.json(`api/chats/${chatId}/count`, { method: 'POST', json: question, signal });
+  /** What a question would take of the model's context, with all that stands before it; null: of a new chat. */
+  count(chatId: number | null, question: Question, signal?: AbortSignal): Promise<Count> {
+    const path = chatId === null ? 'api/chats/count' : `api/chats/${chatId}/count`;
+    return this.http.json(path, { method: 'POST', json: question, signal });
   }
 
   /** The answer's events after `lastId`, from a snapshot on without it. */

@@ -1,5 +1,7 @@
 /** Server-sent events out of a fetched body: EventSource cannot send a key, nor say what status it was refused with. */
 
+import { ApiError, isAbort } from './errors.js';
+
 export interface ServerEvent {
   id: string | null;
   name: string;
@@ -37,6 +39,16 @@ export class SseParser {
   }
 }
 
+/** A connection that breaks is the same to readers as one that could not be made. */
+async function read(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<ReadableStreamReadResult<Uint8Array>> {
+  try {
+    return await reader.read();
+  } catch (error) {
+    if (isAbort(error)) throw error;
+    throw new ApiError({ code: 'network' });
+  }
+}
+
 /** The events of a response's body until it ends. Aborting the fetch surfaces as the browser's AbortError. */
 export async function* readEvents(response: Response): AsyncGenerator<ServerEvent, void, void> {
   if (response.body === null) return;
@@ -45,7 +57,7 @@ export async function* readEvents(response: Response): AsyncGenerator<ServerEven
   const parser = new SseParser();
   try {
     for (;;) {
-      const { done, value } = await reader.read();
+      const { done, value } = await read(reader);
       for (const event of parser.feed(done ? decoder.decode() : decoder.decode(value, { stream: true }))) yield event;
       if (done) return;
     }

@@ -130,7 +130,7 @@ function Curve({ history, subject, field, name, top, format }: CurveProps): JSX.
   return (
     <figure>
       <figcaption>{w('last_hour', { name })}</figcaption>
-      <Plot times={times} values={series.mean} label={said} top={top} format={format} />
+      <Plot times={times} values={series.mean} label={said} top={top} format={format} binary={format === formatBytes} />
     </figure>
   );
 }

@@ -3,8 +3,9 @@
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import { useStore } from '../state/store.js';
+import { Confirm } from '../views/parts.js';
 import { Shown, useResource } from './resource.js';
-import type { Issues as IssueList } from './types.js';
+import type { Issue, Issues as IssueList } from './types.js';
 import { type Word, useWords } from './words.js';
 
 const EVERY_MS = 5000;
@@ -14,6 +15,7 @@ export function Issues(): JSX.Element {
   const { w, time } = useWords();
   const issues = useResource<IssueList>('api/admin/issues', EVERY_MS);
   const [busy, setBusy] = useState(false);
+  const [asking, setAsking] = useState<{ issue: Issue; name: string; label: string } | null>(null);
   const may = store.session.may('admin:write');
   const act = (path: string): void =>
     store.run(async () => {
@@ -55,7 +57,7 @@ export function Issues(): JSX.Element {
                       type="button"
                       class="button plain"
                       disabled={busy}
-                      onClick={() => act(`${encodeURIComponent(issue.id)}/fixups/${encodeURIComponent(fixup.name)}`)}
+                      onClick={() => setAsking({ issue, ...fixup })}
                     >
                       {fixup.label}
                     </button>
@@ -63,6 +65,16 @@ export function Issues(): JSX.Element {
               </p>
             </section>
           ))}
+          {asking !== null && (
+            <Confirm
+              title={asking.label}
+              text={asking.issue.message}
+              action={w('issue_fix')}
+              harmless
+              onConfirm={() => act(`${encodeURIComponent(asking.issue.id)}/fixups/${encodeURIComponent(asking.name)}`)}
+              onClose={() => setAsking(null)}
+            />
+          )}
         </>
       )}
     </Shown>

@@ -1,12 +1,14 @@
-/** Models: what is installed and loaded; load, unload, make default. */
+/** Models: what is installed and loaded; new ones, load, unload, make default, check; where each runs and the proof. */
 
 import type { JSX } from 'preact';
 import { useState } from 'preact/hooks';
 import { useStore } from '../state/store.js';
 import { Confirm } from '../views/parts.js';
+import { GetModel } from './getmodel.js';
+import { JobCard, isGoingOn, useJobs } from './jobs.js';
 import { Shown, useResource } from './resource.js';
 import { Table } from './table.js';
-import type { Model } from './types.js';
+import type { Job, Model, Offload } from './types.js';
 import { type Word, type Words, useWords } from './words.js';
 
 const EVERY_MS = 2000;
@@ -18,7 +20,16 @@ export function Models(): JSX.Element {
   const models = useResource<{ models: Model[] }>('api/admin/models', EVERY_MS);
   const [busy, setBusy] = useState<ReadonlySet<string>>(new Set());
   const [unloading, setUnloading] = useState<Model | null>(null);
+  const [getting, setGetting] = useState(false);
+  const jobs = useJobs();
+  const working = (jobs.value?.jobs ?? []).filter(isGoingOn);
   const may = store.session.may('admin:write');
+
+  const check = (model: Model): void =>
+    store.run(async () => {
+      await store.http.json<Job>('api/admin/jobs', { method: 'POST', json: { kind: 'verify', model: model.id } });
+      await jobs.refresh();
+    });
 
   const act = (model: Model, verb: 'load' | 'unload' | 'activate'): void =>
     store.run(async () => {
@@ -55,6 +66,9 @@ export function Models(): JSX.Element {
             {w('model_make_default')}
           </button>
         )}
+        <button type="button" class="button plain" disabled={working.some((job) => job.kind === 'verify' && job.request.model === model.id)} title={w('model_check_hint')} onClick={() => check(model)}>
+          {w('model_check')}
+        </button>
       </span>
     );
   };
@@ -62,7 +76,27 @@ export function Models(): JSX.Element {
     <Shown of={models}>
       {({ models: rows }) => (
         <>
-          {rows.length === 0 && <p class="op-note">{w('models_none')}</p>}
+          {may && rows.length > 0 && (
+            <p class="op-bar">
+              <button type="button" class="button" onClick={() => setGetting(true)}>
+                {w('get_model')}
+              </button>
+            </p>
+          )}
+          {working.map((job) => (
+            <JobCard key={job.id} job={job} onChange={jobs.refresh} />
+          ))}
+          {rows.length === 0 && working.length === 0 && (
+            <section class="op-card first-model">
+              <h3>{w('models_none')}</h3>
+              <p>{w(may ? 'models_first' : 'models_first_other')}</p>
+              {may && (
+                <button type="button" class="button" onClick={() => setGetting(true)}>
+                  {w('get_model')}
+                </button>
+              )}
+            </section>
+          )}
           {rows.length > 0 && (
             <Table
               label={w('tab_models')}
@@ -71,9 +105,10 @@ export function Models(): JSX.Element {
               columns={[
                 {
                   name: w('model'),
+                  wraps: true,
                   cell: (model) => (
                     <>
-                      <strong>{model.name}</strong> {model.quantization}
+                      <strong class="nowrap">{model.name}</strong> {model.quantization}
                       {model.default && <span class="badge">{w('model_default')}</span>}
                       {model.pinned && <span class="badge">{w('model_pinned')}</span>}
                       {model.error !== null && <p class="op-problem">{model.error}</p>}
@@ -94,9 +129,9 @@ export function Models(): JSX.Element {
                     model.state === 'installed' ? w('none') : model.devices.join(', ') || w('model_processor'),
                 },
                 { name: w('model_offload'), cell: (model) => (model.offload === null ? w('none') : <span class={`badge offload-${model.offload.toLowerCase()}`}>{model.offload}</span>) },
-                { name: w('model_requests'), cell: (model) => (model.state === 'installed' ? w('none') : w('model_requests_value', { running: model.running, waiting: model.waiting })) },
+                { name: w('model_requests'), wraps: true, cell: (model) => (model.state === 'installed' ? w('none') : w('model_requests_value', { running: model.running, waiting: model.waiting })) },
                 { name: w('model_size'), number: true, cell: (model) => bytes(model.size_bytes) },
-                ...(may ? [{ name: w('actions'), cell: buttons }] : []),
+                ...(may ? [{ name: w('actions'), wraps: true, cell: buttons }] : []),
               ]}
             />
           )}
@@ -105,6 +140,8 @@ export function Models(): JSX.Element {
               {w('model_working')}
             </p>
           )}
+          {rows.some((model) => model.offload !== null) && <Proofs may={may} />}
+          {getting && <GetModel folders={jobs.value?.folders ?? []} onClose={() => setGetting(false)} onBegun={jobs.refresh} />}
           {unloading !== null && (
             <Confirm
               title={w('unload_title', { name: unloading.name })}
@@ -129,5 +166,67 @@ function State({ model, words: { w } }: { model: Model; words: Words }): JSX.Ele
       </span>
       {percent !== null && <progress class="progress" max={100} value={percent} aria-label={w('state_starting')} />}
     </>
+  );
+}
+
+/** Whether each loaded model really runs on its cards, what speaks for it, and how quick it was. */
+function Proofs({ may }: { may: boolean }): JSX.Element {
+  const store = useStore();
+  const { w, time } = useWords();
+  const offload = useResource<{ models: Offload[] }>('api/admin/offload', 15_000);
+  const [busy, setBusy] = useState(false);
+  const again = async (): Promise<void> => {
+    setBusy(true);
+    try {
+      await store.http.done('api/admin/offload/check', { method: 'POST' });
+    } finally {
+      setBusy(false);
+      await offload.refresh();
+    }
+  };
+  const speed = (one: Offload): string | null => {
+    if (one.decode_tokens_per_s === null) return null;
+    const measured = w('offload_speed', { speed: one.decode_tokens_per_s.toFixed(1) });
+    const band = one.expected_tokens_per_s;
+    return band === null ? measured : `${measured}, ${w('offload_expected', { low: Math.round(band[0]), high: Math.round(band[1]) })}`;
+  };
+  return (
+    <section aria-labelledby="offload-title">
+      <h3 id="offload-title">{w('offload')}</h3>
+      <Shown of={offload}>
+        {({ models }) => (
+          <>
+            {models.map((one) => (
+              <section key={one.model} class="op-card" aria-label={one.model}>
+                <header>
+                  <span class={`badge offload-${one.state.toLowerCase()}`}>{one.state}</span>
+                  <h4>{one.model}</h4>
+                </header>
+                {one.reasons.map((reason) => (
+                  <p key={reason.code} class="op-problem">
+                    {reason.message}
+                  </p>
+                ))}
+                <ul class="op-proof">
+                  {[...one.proof, speed(one)].filter(Boolean).map((line) => (
+                    <li key={line}>{line}</li>
+                  ))}
+                </ul>
+                <p class="op-bar">
+                  <span>{w('issues_checked', { time: time(one.checked_at) })}</span>
+                </p>
+              </section>
+            ))}
+            {may && (
+              <p class="op-bar">
+                <button type="button" class="button plain" disabled={busy} onClick={() => store.run(again)}>
+                  {w('offload_again')}
+                </button>
+              </p>
+            )}
+          </>
+        )}
+      </Shown>
+    </section>
   );
 }

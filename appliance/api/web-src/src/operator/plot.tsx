@@ -14,11 +14,15 @@ interface PlotProps {
   /** Where the scale ends at least; what is in per cent goes to 100. */
   top?: number | undefined;
   bars?: boolean;
+  /** Steps of the scale in powers of two, for bytes. */
+  binary?: boolean;
 }
+
+const POWERS_OF_TWO = Array.from({ length: 50 }, (_, power) => 2 ** power);
 
 const HEIGHT = 120;
 
-export function Plot({ times, values, label, format, top, bars }: PlotProps): JSX.Element {
+export function Plot({ times, values, label, format, top, bars, binary }: PlotProps): JSX.Element {
   const { prefs, i18n } = useStore();
   const root = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
@@ -45,7 +49,7 @@ export function Plot({ times, values, label, format, top, bars }: PlotProps): JS
         scales: { y: { range: (_self, _low, high) => [0, Math.max(top ?? 0, (high ?? 0) * 1.1, 1e-9)] } },
         axes: [
           { ...axis, size: 22, space: 60, values: (_self, ticks) => ticks.map((tick) => dates.format(tick * 1000)) },
-          { ...axis, size: 58, space: 34, values: (_self, ticks) => ticks.map(format) },
+          { ...axis, size: 58, space: 34, ...(binary ? { incrs: POWERS_OF_TWO } : {}), values: (_self, ticks) => ticks.map(format) },
         ],
         series: [
           {},

@@ -5,7 +5,7 @@
 
 import type { ComponentChildren, JSX } from 'preact';
 import { useCallback, useEffect, useRef, useState } from 'preact/hooks';
-import { type ApiError, asApiError, isAbort } from '../api/http.js';
+import { type ApiError, asApiError, isAbort } from '../api/errors.js';
 import { useStore } from '../state/store.js';
 import { useWords } from './words.js';
 

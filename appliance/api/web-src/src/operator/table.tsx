@@ -6,6 +6,8 @@ export interface Column<Row> {
   name: string;
   cell: (row: Row) => ComponentChildren;
   number?: boolean;
+  /** Long words are broken into lines; else a cell is one line, and the table scrolls. */
+  wraps?: boolean;
 }
 
 interface TableProps<Row> {
@@ -32,7 +34,7 @@ export function Table<Row>({ label, columns, rows, keyOf }: TableProps<Row>): JS
           {rows.map((row) => (
             <tr key={keyOf(row)}>
               {columns.map((column) => (
-                <td key={column.name} class={column.number ? 'number' : ''}>
+                <td key={column.name} class={column.number ? 'number' : column.wraps ? 'wraps' : ''}>
                   {column.cell(row)}
                 </td>
               ))}

@@ -126,6 +126,11 @@ export interface Key {
   requests_per_minute: number | null;
   tokens_per_minute: number | null;
   tokens_per_day: number | null;
+  user_id: number | null;
+  models: string[] | null;
+  priority: 'interactive' | 'batch';
+  may_override_sampling: boolean;
+  reasoning_format: string | null;
 }
 
 export type RoleName = 'viewer' | 'user' | 'operator' | 'admin';
@@ -138,6 +143,70 @@ export interface User {
   must_change_password: boolean;
   disabled: boolean;
   last_login_at: string | null;
+}
+
+export interface Session {
+  id: number;
+  user_name: string;
+  created_at: string;
+  last_seen_at: string;
+  address: string | null;
+  user_agent: string | null;
+  current: boolean;
+}
+
+export interface Offload {
+  model: string;
+  state: string;
+  reasons: { code: string; message: string }[];
+  proof: string[];
+  checked_at: string;
+  decode_tokens_per_s: number | null;
+  expected_tokens_per_s: [number, number] | null;
+}
+
+export interface Job {
+  id: string;
+  kind: string;
+  state: 'queued' | 'running' | 'cancelling' | 'succeeded' | 'failed' | 'cancelled' | 'interrupted';
+  request: { target?: string; model?: string; path?: string; paths?: string[]; to?: string | string[] };
+  created_by: string;
+  created_at: string;
+  started_at: string | null;
+  ended_at: string | null;
+  cancellable: boolean;
+  progress: {
+    phase: string | null;
+    done_bytes: number | null;
+    total_bytes: number | null;
+    fraction: number | null;
+    bytes_per_s: number | null;
+    eta_s: number | null;
+  };
+  result: Record<string, unknown> | null;
+  error: { code: string; message: string; hint: string | null } | null;
+}
+
+export interface JobList {
+  jobs: Job[];
+  /** Where imports may read from now. */
+  folders: string[];
+}
+
+export interface AuditItem {
+  seq: number;
+  at: string;
+  actor_name: string;
+  address: string | null;
+  action: string;
+  target: string | null;
+  details: Record<string, unknown>;
+}
+
+export interface AuditVerdict {
+  whole: boolean;
+  rows: number;
+  problem: string | null;
 }
 
 export interface Page<Item> {

@@ -4,7 +4,7 @@
  */
 
 import { batch, signal } from '@preact/signals';
-import { ApiError, asApiError, isAbort } from '../api/http.js';
+import { ApiError, asApiError, isAbort } from '../api/errors.js';
 import type { Box } from '../api/box.js';
 import type { ServerEvent } from '../api/sse.js';
 import type { ErrorFields, Message, Queued, Usage } from '../api/types.js';

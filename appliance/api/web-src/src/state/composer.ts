@@ -1,7 +1,7 @@
 /** What is being written: the text of each chat's draft, its files, and how much of the context it would take. */
 
 import { effect, signal } from '@preact/signals';
-import { type ApiError, asApiError, isAbort } from '../api/http.js';
+import { ApiError, asApiError, isAbort } from '../api/errors.js';
 import type { Box } from '../api/box.js';
 import type { Attachment, Count, PageModel } from '../api/types.js';
 import type { Conversation } from './conversation.js';
@@ -92,6 +92,9 @@ export class Composer {
     const chat = this.#chatId;
     this.inWork.value = [...this.inWork.value, { key, name: file.name, error: null }];
     try {
+      // A box that stops reading in the middle looks like a broken network.
+      const most = this.session.limits.value?.attachment_bytes ?? null;
+      if (most !== null && file.size > most) throw new ApiError({ code: 'file_too_large' });
       const attachment = await this.box.attach(file, this.#model?.id ?? null);
       this.dismiss(key);
       if (this.#chatId === chat) this.files.value = [...this.files.value, attachment];
@@ -125,15 +128,15 @@ export class Composer {
     this.#call?.abort();
     const chatId = this.conversation.chatId.value;
     if (busy) return;
-    // Without a new question the figures of the last answer stand; a chat that does not exist yet cannot be counted.
-    if (chatId === null || (this.text.value.trim() === '' && this.files.value.length === 0)) {
+    // Without a new question the figures of the last answer stand.
+    if (this.text.value.trim() === '' && this.files.value.length === 0) {
       this.count.value = null;
       return;
     }
     this.#timer = setTimeout(() => void this.#countNow(chatId), COUNT_DELAY_MS);
   }
 
-  async #countNow(chatId: number): Promise<void> {
+  async #countNow(chatId: number | null): Promise<void> {
     const call = new AbortController();
     this.#call = call;
     try {

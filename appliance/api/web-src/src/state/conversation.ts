@@ -1,7 +1,7 @@
 /** The chat that is open: its tree, the branch that is shown, the answer that is being written, what waits to be sent. */
 
 import { batch, computed, signal } from '@preact/signals';
-import { ApiError, asApiError, isAbort } from '../api/http.js';
+import { ApiError, asApiError, isAbort } from '../api/errors.js';
 import type { Box, Question } from '../api/box.js';
 import type { Attachment, ChatSummary, Message, Sent } from '../api/types.js';
 import { LiveAnswer } from './answer.js';

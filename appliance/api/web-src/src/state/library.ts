@@ -1,7 +1,7 @@
 /** The list of chats: search, pages, and the changes one can make to a chat without opening it. */
 
 import { signal } from '@preact/signals';
-import { type ApiError, asApiError, isAbort } from '../api/http.js';
+import { type ApiError, asApiError, isAbort } from '../api/errors.js';
 import type { Box } from '../api/box.js';
 import type { ChatSummary } from '../api/types.js';
 

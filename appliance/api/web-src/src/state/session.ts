@@ -6,7 +6,7 @@
  */
 
 import { computed, signal } from '@preact/signals';
-import { ApiError, asApiError } from '../api/http.js';
+import { ApiError, asApiError } from '../api/errors.js';
 import type { Box } from '../api/box.js';
 import type { LanguageCode, Me, PageLimits, PageModel, PageStart } from '../api/types.js';
 import type { Prefs } from './prefs.js';
@@ -21,6 +21,8 @@ export class Session {
   readonly version = signal('');
   readonly limits = signal<PageLimits | null>(null);
   readonly models = signal<PageModel[]>([]);
+  /** Whether the box has told its models: an empty list means then that there is none. */
+  readonly modelsKnown = signal(false);
   readonly setupNeeded = signal(false);
   /** Why the entry is shown again: the session ended, or the key is not accepted. */
   readonly ended = signal<'session' | 'key' | null>(null);
@@ -76,6 +78,7 @@ export class Session {
     this.version.value = start.version ?? '';
     this.limits.value = start.limits;
     this.models.value = start.models;
+    this.modelsKnown.value = start.user !== null;
     this.setupNeeded.value = start.setup_needed;
   }
 
@@ -129,10 +132,10 @@ export class Session {
     if (!this.byKey && this.me.value?.kind === 'session') this.me.value = await this.box.speak(language);
   }
 
-  async logOut(): Promise<void> {
+  async logOut(everywhere = false): Promise<void> {
     if (!this.byKey) {
       try {
-        await this.box.logOut();
+        await this.box.logOut(everywhere);
       } catch (error) {
         if (!(error instanceof ApiError) || error.status !== 401) throw error;
       }
@@ -154,6 +157,7 @@ export class Session {
     this.box.http.key = null;
     this.box.http.csrf = null;
     this.me.value = null;
+    this.modelsKnown.value = false;
     this.ended.value = why;
     this.phase.value = 'entry';
   }

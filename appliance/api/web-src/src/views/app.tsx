@@ -1,7 +1,7 @@
 /** The whole page: which of its parts is shown. */
 
 import type { ComponentType, JSX } from 'preact';
-import { useEffect, useState } from 'preact/hooks';
+import { useEffect, useRef, useState } from 'preact/hooks';
 import { loadStyle } from '../markdown/style.js';
 import { chatHref } from '../state/route.js';
 import { useStore } from '../state/store.js';
@@ -68,6 +68,7 @@ function Inside(): JSX.Element {
   useEffect(() => {
     if (!session.canChat.value && session.canOperate.value && route.view === 'chat') router.go('#/operator/cards', true);
   }, [route.view]);
+  useFreshModels();
   useTitle();
 
   const closeMenu = (): void => {
@@ -102,6 +103,19 @@ function Inside(): JSX.Element {
       </main>
     </div>
   );
+}
+
+/** What models there are is asked again when it may have changed: one was loaded, or the operator area is left. */
+function useFreshModels(): void {
+  const { router, health, session, conversation } = useStore();
+  const readiness = health.readiness.value;
+  const now = [router.route.value.view, readiness?.model, readiness?.state, conversation.ended.value !== null].join(' ');
+  const before = useRef<string | null>(null);
+  useEffect(() => {
+    if (readiness === null) return;
+    if (before.current !== null && before.current !== now) void session.refresh();
+    before.current = now;
+  }, [now]);
 }
 
 /** The tab's title says how the answer does, for people who look elsewhere meanwhile. */

@@ -168,8 +168,22 @@ function upTo<M extends { id: number }>(path: M[], parentId: number | null): M[]
 }
 
 function Welcome(): JSX.Element {
-  const { composer, i18n } = useStore();
+  const { composer, i18n, session } = useStore();
   const { t } = i18n;
+  if (session.modelsKnown.value && session.models.value.length === 0) {
+    const may = session.may('admin:write');
+    return (
+      <div class="welcome">
+        <h2>{t('no_model')}</h2>
+        <p>{t(may ? 'no_model_next' : 'no_model_other')}</p>
+        {may && (
+          <a class="button" href="#/operator/models">
+            {t('no_model_choose')}
+          </a>
+        )}
+      </div>
+    );
+  }
   return (
     <div class="welcome">
       <h2>{t('welcome')}</h2>

@@ -2,6 +2,7 @@
 
 import type { JSX } from 'preact';
 import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
+import type { ApiError } from '../api/errors.js';
 import { EN } from '../i18n/en.js';
 import type { TextKey } from '../i18n/index.js';
 import { useStore } from '../state/store.js';
@@ -114,10 +115,15 @@ export function ComposerView({ onSend }: { onSend: () => void }): JSX.Element {
 
 function FileChips(): JSX.Element | null {
   const store = useStore();
-  const { composer, i18n } = store;
+  const { composer, i18n, session } = store;
   const { t } = i18n;
   const { value: files } = composer.files;
   const { value: inWork } = composer.inWork;
+  const whyNot = (error: ApiError): string => {
+    const most = session.limits.value?.attachment_bytes ?? 0;
+    if (error.code === 'file_too_large') return t('attachment_too_large', { size: Math.floor(most / 2 ** 20) });
+    return error.code === 'network' ? t('error_network') : error.detail || t('error_file_next');
+  };
   if (files.length === 0 && inWork.length === 0) return null;
   return (
     <ul class="files" aria-label={t('attachments')}>
@@ -135,7 +141,7 @@ function FileChips(): JSX.Element | null {
           <span class="file-name">
             {file.error === null
               ? t('attaching', { name: file.name })
-              : [`${t('attachment_failed', { name: file.name })}:`, file.error.detail || t('error_file_next'), file.error.hint].filter(Boolean).join(' ')}
+              : [`${t('attachment_failed', { name: file.name })}:`, whyNot(file.error), file.error.hint].filter(Boolean).join(' ')}
           </span>
           {file.error !== null && (
             <IconButton icon="close" class="small" label={t('error_dismiss')} onClick={() => composer.dismiss(file.key)} />
@@ -155,7 +161,7 @@ function ModelPicker(): JSX.Element | null {
     <select class="pick" aria-label={i18n.t('model')} title={i18n.t('model')} value={chosen.id} onChange={(event) => (prefs.model.value = event.currentTarget.value)}>
       {models.map((model) => (
         <option key={model.id} value={model.id}>
-          {model.name ?? model.id}
+          {[model.name ?? model.id, model.quantization].filter(Boolean).join(' ')}
         </option>
       ))}
     </select>

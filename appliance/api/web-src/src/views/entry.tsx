@@ -2,7 +2,7 @@
 
 import type { ComponentChildren, JSX } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
-import { ApiError, asApiError } from '../api/http.js';
+import { ApiError, asApiError } from '../api/errors.js';
 import { useStore } from '../state/store.js';
 
 type Way = 'login' | 'setup' | 'key';

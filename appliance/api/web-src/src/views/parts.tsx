@@ -104,6 +104,8 @@ interface ConfirmProps {
   title: string;
   text: string;
   action: string;
+  /** What is asked for takes nothing away. */
+  harmless?: boolean;
   onConfirm: () => void;
   onClose: () => void;
 }
@@ -119,7 +121,7 @@ export function Confirm(props: ConfirmProps): JSX.Element {
         </button>
         <button
           type="button"
-          class="button danger"
+          class={props.harmless ? 'button' : 'button danger'}
           onClick={() => {
             props.onConfirm();
             props.onClose();

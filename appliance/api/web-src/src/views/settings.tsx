@@ -28,6 +28,12 @@ export function SettingsDialog({ onClose }: { onClose: () => void }): JSX.Elemen
       </Dialog>
     );
   }
+  const logOut = async (everywhere: boolean): Promise<void> => {
+    await session.logOut(everywhere);
+    router.go(chatHref(null), true);
+    onClose();
+  };
+  const keepDays = session.limits.value?.keep_days ?? null;
   const removeAll = async (): Promise<void> => {
     await library.removeAll();
     conversation.close();
@@ -73,20 +79,17 @@ export function SettingsDialog({ onClose }: { onClose: () => void }): JSX.Elemen
           <button type="button" class="button plain" onClick={() => setPart('delete')}>
             {t('delete_all')}
           </button>
-          <button
-            type="button"
-            class="button plain"
-            onClick={() =>
-              store.run(async () => {
-                await session.logOut();
-                onClose();
-              })
-            }
-          >
+          <button type="button" class="button plain" onClick={() => store.run(() => logOut(false))}>
             {t('sign_out')}
           </button>
+          {me?.kind === 'session' && (
+            <button type="button" class="button plain" onClick={() => store.run(() => logOut(true))}>
+              {t('sign_out_everywhere')}
+            </button>
+          )}
         </div>
       </div>
+      {keepDays !== null && <p class="setting-version">{t('chats_kept', { days: keepDays })}</p>}
       <p class="setting-version">{t('version', { version: session.version.value })}</p>
       {part === 'delete' && (
         <Confirm
