@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import replace
+from itertools import product
 
 from drivers.types import Device, HardwareSnapshot, Vendor
 from models.cards import decode_band
@@ -145,9 +146,9 @@ def _climb(
     assert machine.host is not None
     chip = CPU_CHIP if group is None else group.chip
     name = chip_name(() if group is None else tuple(r.device for r in group.rooms if r.device is not None))
-    flash = flash_attention(chip, legacy_mla=header.is_legacy_mla)
+    choices = flash_attention(chip, legacy_mla=header.is_legacy_mla)
     placed: Placed | Shortfall | Offloaded | None = None
-    for level in range(len(levels.levels) - 1, -1, -1):
+    for level, flash in product(range(len(levels.levels) - 1, -1, -1), choices):
         seats, context_tokens = levels.levels[level]
         ubatch_tokens = UBATCH_TOKENS if flash else UBATCH_TOKENS // 4
         extra = corrections.for_opening(name, seats, context_tokens)

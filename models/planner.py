@@ -236,7 +236,7 @@ def _climb(candidate: _Candidate, group: Group | None, host: Room) -> _Fit | Sho
 
 def _climb_with_host(candidate: _Candidate, group: Group, host: Room) -> _Fit | None:
     """The highest level that fits with a part on the host."""
-    flash = flash_attention(group.chip)
+    flash = flash_attention(group.chip)[0]
     for level in range(len(candidate.seating.levels) - 1, -1, -1):
         seats, context_tokens = candidate.seating.levels[level]
         wish = _wish(candidate, group, seats, context_tokens, KvType.F16, flash, UBATCH_TOKENS)
@@ -252,17 +252,20 @@ def _try(
     """One level on one group.
 
     ``save``: before giving up, a cache in Q8_0 is tried on cards that have it (the saving that costs no quality; Q4_0
-    does), or else, without flash attention, a smaller micro-batch, because there the scores fill the compute buffer.
+    does), or else, without flash attention, a smaller micro-batch, because there the scores fill the compute buffer. A
+    processor has the smaller one at once: its prompts are not slower for it.
     """
     chip = CPU_CHIP if group is None else group.chip
-    flash = flash_attention(chip)
-    forms = [(KvType.F16, UBATCH_TOKENS)]
-    if not flash:
-        forms.append((KvType.F16, _SMALL_UBATCH_TOKENS))
-    elif save and group is not None and KvType.Q8_0 in kv_types(chip, flash_attention_on=flash):
-        forms.append((KvType.Q8_0, UBATCH_TOKENS))
+    forms = []
+    for flash in flash_attention(chip):
+        if flash or group is not None:
+            forms.append((KvType.F16, UBATCH_TOKENS, flash))
+        if not flash:
+            forms.append((KvType.F16, _SMALL_UBATCH_TOKENS, flash))
+        elif save and group is not None and KvType.Q8_0 in kv_types(chip, flash_attention_on=flash):
+            forms.append((KvType.Q8_0, UBATCH_TOKENS, flash))
     shortfall: Shortfall | None = None
-    for kv_type, ubatch_tokens in forms:
+    for kv_type, ubatch_tokens, flash in forms:
         wish = _wish(candidate, group, seats, context_tokens, kv_type, flash, ubatch_tokens)
         if group is None:
             result = place_on_host(candidate.load, wish, host)

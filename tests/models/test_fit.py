@@ -109,6 +109,14 @@ def test_card_too_small_falls_to_the_processor_only_when_allowed(r1_7b: GgufHead
     assert caught.value.details["device"] == "nvidia:0"
 
 
+def test_a_processor_has_flash_attention_only_where_its_smaller_buffers_decide(r1_7b: GgufHeader) -> None:
+    roomy = fit_installed(r1_7b, machine(host(64)))
+    assert not roomy.flash_attention
+    tight = fit_installed(r1_7b, machine(host(8)))
+    assert tight.flash_attention
+    assert tight.seats * tight.context_tokens > 0
+
+
 def test_unknown_memory_and_engines_without_the_cards(r1_7b: GgufHeader) -> None:
     with pytest.raises(MemoryUnknown):
         fit_installed(r1_7b, machine(replace(host(64), memory_available_bytes=None)))

@@ -108,10 +108,11 @@ def test_bare_910_without_memory_is_taken_for_the_first_generation() -> None:
 
 
 def test_flash_attention_and_cache_forms() -> None:
-    assert not flash_attention(P310)
-    assert flash_attention(B910)
-    assert flash_attention(T4)
-    assert not flash_attention(T4, legacy_mla=True)
+    assert flash_attention(P310) == (False,)
+    assert flash_attention(B910) == (True,)
+    assert flash_attention(T4) == (True,)
+    assert flash_attention(T4, legacy_mla=True) == (False,)
+    assert flash_attention(Chip(ChipClass.CPU)) == (False, True)
     assert kv_types(P310, flash_attention_on=False) == (KvType.F16,)
     assert kv_types(B910, flash_attention_on=True) == (KvType.F16,)
     assert KvType.Q8_0 in kv_types(T4, flash_attention_on=True)

@@ -28,7 +28,12 @@ SMALLEST_CHUNK = 16
 
 SMALLEST_USUAL_CHUNK = 64
 """Smaller ones only where this one would make a step longer than ``STALL_S``, and never where nobody decodes.
-Measured on a processor, 900 tokens deep: 16 tokens 0.20 s, 32 0.47 s, 63 0.76 s, 64 0.31 s, 128 0.56 s."""
+Measured on a processor with flash attention, 900 tokens deep: 16 tokens 0.20 s, 32 0.47 s, 63 0.76 s, 64 0.31 s, 128
+0.56 s."""
+
+USUAL_CHUNK_WITHOUT_FLASH = 32
+"""In its place without flash attention, where a token costs about the same in every chunk: 3.6 ms in one of 16, 3.3 in
+one of 32, 2.9 in one of 128."""
 
 STALL_S = 1.0
 """A step that long beside streams is one that people see."""
@@ -58,10 +63,12 @@ class Pace:
     """Learns from steps, and says how many prompt tokens the next one takes.
 
     ``first_chunk`` is the answer beside decoding sequences until something is known; alone, prompts then fill the step.
-    Chunks are the powers of two times ``SMALLEST_CHUNK``, up to ``largest_chunk``.
+    Chunks are the powers of two times ``SMALLEST_CHUNK``, up to ``largest_chunk``; ones smaller than ``usual_chunk``
+    are for need.
     """
 
-    def __init__(self, first_chunk: int, largest_chunk: int) -> None:
+    def __init__(self, first_chunk: int, largest_chunk: int, usual_chunk: int = SMALLEST_USUAL_CHUNK) -> None:
+        self._usual_chunk = usual_chunk
         self._first_chunk = first_chunk
         self._decode_s: dict[int, Average] = {}
         self._token_s: dict[int, Average] = {}
@@ -121,8 +128,8 @@ class Pace:
         if nearest is None:
             return None
         # No less than a smaller chunk: what is believed of a size that was not measured for long may be too good.
-        # (Not so across SMALLEST_USUAL_CHUNK: there the larger one can be the quicker.)
-        floor = SMALLEST_USUAL_CHUNK if size >= SMALLEST_USUAL_CHUNK else 0
+        # (Not so across the smallest usual one: there the larger one can be the quicker.)
+        floor = self._usual_chunk if size >= self._usual_chunk else 0
         smaller = [
             one * average.value for one, average in self._token_s.items() if floor <= one < size and average.value
         ]
@@ -141,16 +148,14 @@ class Pace:
             return self._alone(costs) if costs else None
         return self._first_chunk if decode_s is None or not costs else self._beside(decode_s, costs)
 
-    @staticmethod
-    def _alone(costs: list[tuple[int, float]]) -> int:
+    def _alone(self, costs: list[tuple[int, float]]) -> int:
         fitting = [size for size, cost in costs if cost <= ALONE_TARGET_S]
-        return max([SMALLEST_USUAL_CHUNK, *fitting])
+        return max([self._usual_chunk, *fitting])
 
-    @staticmethod
-    def _beside(decode_s: float, costs: list[tuple[int, float]]) -> int:
+    def _beside(self, decode_s: float, costs: list[tuple[int, float]]) -> int:
         """The largest chunk in the target that gives prompts their share; else the quickest step that gives it;
         else the one in which they move fastest."""
-        usual = [(size, cost) for size, cost in costs if size >= SMALLEST_USUAL_CHUNK]
+        usual = [(size, cost) for size, cost in costs if size >= self._usual_chunk]
         if usual and decode_s + usual[0][1] <= STALL_S:
             costs = usual
         longest_s = max(LONGEST_BESIDE_DECODE_S - decode_s, HARDLY_LONGER * min(cost for _, cost in costs))

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 
 from appliance.engine.fair_queue import FairQueue
 from appliance.engine.llamacpp.integrity import check
-from appliance.engine.llamacpp.pace import Pace
+from appliance.engine.llamacpp.pace import SMALLEST_USUAL_CHUNK, Pace
 from appliance.engine.llamacpp.prefix_cache import common_prefix
 from appliance.engine.llamacpp.prompt_shares import share_out
 from appliance.engine.llamacpp.sequence import Finish, Phase, Sequence
@@ -65,6 +65,10 @@ class SchedulerLimits:
     One llama_decode takes at most ``step`` tokens, and of these at most ``chunk_beside_decode`` of prompts while other
     sequences decode, until measured steps tell how many. At most ``outputs`` tokens of a step have logits; ``draft`` is
     how many tokens of a sequence are guessed at most, 0 for none.
+
+    ``usual_chunk`` is the smallest chunk of a prompt that ``pace`` gives without need. Slots without a sequence hold at
+    most ``idle_cells`` once they are saved outside of the cache (None: as many as there is room for): without flash
+    attention every token that is computed also costs the time of all cells that others hold.
     """
 
     seats: int
@@ -74,6 +78,8 @@ class SchedulerLimits:
     chunk_beside_decode: int
     outputs: int = 0
     draft: int = 0
+    usual_chunk: int = SMALLEST_USUAL_CHUNK
+    idle_cells: int | None = None
 
 
 NO_ROOM_PAUSE_STEPS = 100
@@ -86,7 +92,7 @@ class Scheduler:
     def __init__(self, limits: SchedulerLimits, *, shares: bool = True, tiers: TierLimits | None = None) -> None:
         self.limits = limits
         self.slots = SlotTable(limits.slots, limits.seats * limits.seat_context, shares=shares)
-        self.pace = Pace(limits.chunk_beside_decode, limits.step)
+        self.pace = Pace(limits.chunk_beside_decode, limits.step, limits.usual_chunk)
         self.tiers = Tiering(tiers or TierLimits(), self.slots, self.pace, limits.seat_context)
         self.speculation = Speculation(limits.draft)
         self.preemptions = 0
@@ -184,6 +190,8 @@ class Scheduler:
         work += [self._entry(self._running[name], count) for name, count in counts.items()]
         restores = self.tiers.plan_restores(self._running.values(), beside_decode=rows > 0)
         restored = sum(restore.cells for restore in restores)
+        if self.limits.idle_cells is not None and self.tiers.enabled:
+            self.slots.evict_idle(self.limits.idle_cells, self.tiers.is_saved)
         self.slots.make_room(sum(len(entry.tokens) for entry in work) + restored)
         if 0 < rows == len(work) == sum(len(entry.tokens) for entry in work):
             work = self._with_guesses(work, self.slots.free_cells - restored)

@@ -13,6 +13,10 @@ from dataclasses import dataclass, field
 from appliance.engine.llamacpp.prefix_cache import PrefixCache, common_prefix
 from appliance.engine.llamacpp.step import SlotCopy, SlotTrim
 
+IDLE_CELLS_WITHOUT_FLASH = 1024
+"""Bound for ``SlotTable.evict_idle`` where llama.cpp attends to every cell in use and then masks those of others: on a
+processor a step of eight sequences of 900 tokens took 112 ms with 7,200 cells in use, 202 ms with 14,400."""
+
 
 @dataclass(slots=True)
 class Slot:
@@ -174,12 +178,28 @@ class SlotTable:
         idle = [slot for slot in self.slots if slot.owner is None and slot.tokens]
         if not idle:
             return False
-        oldest = min(idle, key=lambda slot: slot.last_used)
-        self.before_loss(oldest)
-        self.evictions += 1
-        self.evicted_tokens += self.tree.own_cells(oldest.index)
-        self._trim(oldest, 0)
+        self._evict(min(idle, key=lambda slot: slot.last_used))
         return True
+
+    def _evict(self, slot: Slot) -> None:
+        self.before_loss(slot)
+        self.evictions += 1
+        self.evicted_tokens += self.tree.own_cells(slot.index)
+        self._trim(slot, 0)
+
+    def evict_idle(self, cells: int, may_go: Callable[[Slot], bool]) -> None:
+        """Give back idle slots that ``may_go``, unused for longest first, until those that are idle hold ``cells``."""
+        idle = sorted((s for s in self.slots if s.owner is None and s.tokens), key=lambda slot: slot.last_used)
+        if not idle:
+            return
+        spare = self.tree.cells - self.tree.cells_of({slot.index for slot in self.slots if slot.owner is not None})
+        for slot in idle:
+            if spare <= cells:
+                return
+            if may_go(slot):
+                held = self.tree.cells
+                self._evict(slot)
+                spare -= held - self.tree.cells
 
     def touch(self, slot: Slot) -> None:
         """Mark the slot as used now."""

@@ -79,6 +79,10 @@ class Tiering:
 
     # -- saving -----------------------------------------------------------------------------------------------------
 
+    def is_saved(self, slot: Slot) -> bool:
+        """Whether what a slot without owner holds is kept outside, as far as it is worth it."""
+        return slot.index not in self._saving
+
     def left(self, slot: Slot) -> None:
         """A sequence has left the slot: what it holds is saved in the next steps."""
         if self.enabled and len(slot.tokens) >= WORTH_TOKENS:

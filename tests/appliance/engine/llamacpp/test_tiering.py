@@ -359,6 +359,11 @@ class WithTiers(Everything):
         while slots.evict_one():
             pass
 
+    @rule(cells=st.integers(0, 200))
+    def few_idle_cells(self, cells: int) -> None:
+        """As before a step where idle cells cost time."""
+        self.box.scheduler.slots.evict_idle(cells, self.box.scheduler.tiers.is_saved)
+
     @rule(good=st.sampled_from([True, True, True, False]), number=st.integers(0, 20))
     def arrive(self, good: bool, number: int) -> None:
         if self.box.on_its_way:
