@@ -41,6 +41,9 @@ STALL_S = 1.0
 HARDLY_LONGER = 2.0
 """Where even the quickest chunk makes a step too long, one that takes up to so many times as long may be taken."""
 
+QUICKEST_TOKEN_S = 1e-7
+"""No token is believed to cost less: what is not measured for long drifts downwards, and must not reach zero."""
+
 _WEIGHT = 0.25
 _ODD = 3.0
 
@@ -133,7 +136,7 @@ class Pace:
         smaller = [
             one * average.value for one, average in self._token_s.items() if floor <= one < size and average.value
         ]
-        return max([size * nearest[1], *smaller])
+        return max([size * max(nearest[1], QUICKEST_TOKEN_S), *smaller])
 
     def prompt_s(self, tokens: int) -> float | None:
         """What so many tokens of a prompt take at the best speed that was seen, None while nothing is known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from appliance.engine.llamacpp.pace import (
@@ -122,6 +122,7 @@ def test_the_rest_of_a_prompt_says_nothing_about_the_price_of_a_token() -> None:
     assert pace.chunk_s(64) == before
 
 
+@example(steps=[(1, 0, 1e-9), (1, 16, 5e-324), (1, 16, 5e-324)], rows=1)
 @given(
     st.lists(st.tuples(st.integers(0, 64), st.integers(0, 512), st.floats(0.0, 100.0)), max_size=30),
     st.integers(0, 64),
