@@ -31,6 +31,10 @@ class Bookkeeping:
         self.report = UsageReport(engine)
         self._tasks: list[asyncio.Task[None]] = []
 
+    def retune(self, settings: Settings) -> None:
+        """What is kept from now on, and how long."""
+        self._settings = settings
+
     async def start(self) -> None:
         """Read what was used today already, then write and tidy up in the background."""
         today = datetime.now(UTC).date()

@@ -13,7 +13,7 @@ import structlog
 from cryptography import x509
 
 from appliance.errors import AppError
-from appliance.security.tls import LocalAuthority, TlsFiles, own_certificate, server_context
+from appliance.security.tls import CertificateFacts, LocalAuthority, TlsFiles, facts, own_certificate, server_context
 from appliance.settings import Settings
 from appliance.system.names import names
 
@@ -67,6 +67,14 @@ class ServerCertificate:
                 found |= set(subject.value.get_values_for_type(x509.DNSName))
         return frozenset(found)
 
+    def facts(self) -> tuple[CertificateFacts | None, CertificateFacts | None]:
+        """What the server shows and the box's own authority; ``None`` for what there is not, or cannot be read.
+        Blocks."""
+        if self._settings.tls == "off":
+            return None, None
+        files = self.files
+        return _facts(files.certificate), None if files.authority is None else _facts(files.authority)
+
     def open(self) -> ssl.SSLContext | None:
         """The context for the server, None with TLS off. Blocks. Raises CertificateUnusable."""
         if self._settings.tls == "off":
@@ -116,6 +124,13 @@ class ServerCertificate:
     def _on_disk(self) -> tuple[bytes, bytes]:
         files = self.files
         return files.certificate.read_bytes(), Path(files.key).read_bytes()
+
+
+def _facts(file: Path) -> CertificateFacts | None:
+    try:
+        return facts(file)
+    except AppError:
+        return None
 
 
 def _names_of(settings: Settings) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import socket
 import ssl
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -31,6 +31,7 @@ from appliance.api.connections import KEEP_ALIVE_S, ConnectionGuard, ConnectionL
 from appliance.api.metering import Metering
 from appliance.bookkeeping import Bookkeeping
 from appliance.box_facts import FactsReader
+from appliance.box_names import BoxNames
 from appliance.certificates import ServerCertificate
 from appliance.chat_setup import chat_limits, thinking_defaults
 from appliance.chats.service import Chats
@@ -45,12 +46,17 @@ from appliance.health.checks import CHECKS
 from appliance.health.fixups import all_fixups
 from appliance.health.offload.prover import OffloadProver
 from appliance.health.offload.service import OffloadService
+from appliance.live_settings import LiveSettings
+from appliance.log_ring import LogRing
+from appliance.logs import set_level
+from appliance.metrics.build import BuildCollector
 from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.issues import IssueCollector
 from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.metrics.serving_history import ServingRecorder
 from appliance.metrics.thinking import ThinkingCollector
+from appliance.metrics.times import TimesCollector
 from appliance.model_host import ModelHost
 from appliance.model_parts import HostParts
 from appliance.model_setup import ModelSetup, remember_memory, set_up
@@ -68,6 +74,7 @@ from appliance.serving.admission_book import AdmissionBook
 from appliance.serving.chat import ChatService
 from appliance.serving.types import SamplingPolicy
 from appliance.settings import Settings
+from appliance.settings_store import SettingsStore
 from appliance.store.database import open_database
 from appliance.system.announce import Announcement, announce_until_cancelled
 from appliance.system.files import allow_many_files
@@ -118,12 +125,15 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Foundation:
-    """What exists before anything is served: database, accounts, model store."""
+    """What exists before anything is served: database, accounts, model store. ``flags`` are names of
+    settings that flags gave; ``logs`` has the log's last lines where it was given to ``configure_logging``."""
 
     settings: Settings
     database: Database
     accounts: Accounts
     models: ModelStore
+    flags: frozenset[str] = frozenset()
+    logs: LogRing = field(default_factory=LogRing)
 
     @property
     def keys(self) -> KeyRepository:
@@ -170,6 +180,8 @@ class Daemon:
         self._notifier = ServiceNotifier.from_environment()
         self._admissions = AdmissionBook(lambda: Admission(seats=1, max_waiting=self._settings.max_waiting))
         self._certificate = ServerCertificate(self._settings)
+        self._announcement: Announcement | None = None
+        self._names = BoxNames(self._settings, self._certificate, version("r1box"), self._announced)
         self._vendors = tuple(vendors)
         self._hardware = HardwareReader(self._probe)
         self._detection: asyncio.Task[HardwareSnapshot] | None = None
@@ -218,6 +230,7 @@ class Daemon:
             thinking=thinking_defaults(self._settings),
             gate=Metering(self._books.limits, self._books.writer),
         )
+        self._live = self._make_live_settings()
         self._chats = Chats(foundation.database, self._chat, chat_limits(self._settings))
 
     def run(self) -> None:
@@ -241,6 +254,8 @@ class Daemon:
                     ServingCollector(self._host, self._admissions),
                     DeviceCollector(self._telemetry.now),
                     ThinkingCollector(self._chat.thoughts),
+                    TimesCollector(self._chat.times),
+                    BuildCollector(version("r1box")),
                     OffloadCollector(self._offload.verdicts),
                     IssueCollector(self._issues.issues),
                 ),
@@ -256,6 +271,9 @@ class Daemon:
                     software=SoftwareReader(self._foundation.models),
                     serving=self._recorder,
                 ),
+                logs=self._foundation.logs,
+                settings=self._live,
+                identity=self._names,
                 version=version("r1box"),
                 max_request_bytes=self._settings.max_request_bytes,
                 allowed_origins=frozenset(self._settings.allowed_origins),
@@ -291,6 +309,7 @@ class Daemon:
         console = await AdminSocket.beside(server, self._settings)
         await self._operations.start()
         host, port = listener.getsockname()[:2]
+        self._names.port = port
         http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         companions = [asyncio.create_task(work, name=name) for name, work in self._companions(host, port).items()]
         self._reporter.listening(host, port)
@@ -339,7 +358,7 @@ class Daemon:
             "serving-history": self._recorder.record(),
         }
         if settings.mdns_name is not None and not is_loopback(host):
-            announcement = Announcement(
+            self._announcement = announcement = Announcement(
                 settings.mdns_name,
                 port=port,
                 secure=settings.tls != "off",
@@ -370,6 +389,25 @@ class Daemon:
         self._host.start()
         self._issues.start()
         self._reporter.ready(self._setup, info, host, port)
+
+    def _announced(self) -> str | None:
+        return None if self._announcement is None else self._announcement.host
+
+    def _make_live_settings(self) -> LiveSettings:
+        store = SettingsStore(self._settings, self._foundation.flags)
+        takers = (self._retune, self._host.retune, self._books.retune, self._operations.retune)
+        return LiveSettings(store, self._foundation.accounts.audit, takers)
+
+    def _retune(self, settings: Settings) -> None:
+        """Take changed settings over where no part does it itself."""
+        self._settings = settings
+        set_level(settings.log_level)
+        self._admissions.bound(settings.max_waiting)
+        self._chat.retune(
+            sampling_policy=SamplingPolicy(settings.sampling_policy), thinking=thinking_defaults(settings)
+        )
+        sessions = self._foundation.accounts.sessions
+        sessions.retune(idle_s=settings.session_idle_s, max_s=settings.session_max_s)
 
     def _make_operations(self) -> Operations:
         return Operations(

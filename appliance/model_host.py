@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -232,6 +233,12 @@ class ModelHost:
         if self._parts.settings.idle_unload_s is not None:
             self._idle_watch = asyncio.create_task(self._unload_idle(), name="idle models")
 
+    def retune(self, settings: Settings) -> None:
+        """Other settings, for what is loaded or asked for from now on."""
+        self._parts = replace(self._parts, settings=settings)
+        if self._idle_watch is None or self._idle_watch.done():
+            self.start()
+
     async def aclose(self) -> None:
         """End all loads and models."""
         if self._idle_watch is not None:
@@ -339,9 +346,7 @@ class ModelHost:
         await asyncio.to_thread(loaded.held.close)
 
     async def _unload_idle(self) -> None:
-        idle_s = self._parts.settings.idle_unload_s
-        assert idle_s is not None
-        while True:
+        while (idle_s := self._parts.settings.idle_unload_s) is not None:
             await self._parts.sleep(min(_IDLE_TICK_S, idle_s))
             for model_id, loaded in list(self._loaded.items()):
                 now_s = self._parts.now_s()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import Engine
@@ -39,10 +40,15 @@ class Operations:
             return examine(detect(), settings.backends_dir)
 
         place = WorkPlace(store, settings, audit, models, detect=detect, examine=doctor, verified=verified)
+        self._place = place
         lanes = {STORE_LANE: settings.jobs_at_once, QUICK_LANE: QUICK_AT_ONCE}
         self.folders = place.folders
         rows = JobRows(database, audit)
         self.jobs = JobService(rows, all_works(place), lanes, keep=settings.jobs_keep, folders=place.folders.now)
+
+    def retune(self, settings: Settings) -> None:
+        """Other hubs and limits for jobs that begin from now on."""
+        self.jobs.use(all_works(replace(self._place, settings=settings)))
 
     async def start(self) -> None:
         """Begin the background work."""

@@ -1,4 +1,5 @@
-"""Settings of the daemon and the command line: flags, then ``R1BOX_*`` variables, then one TOML file, then defaults.
+"""Settings of the daemon and the command line: flags, then ``R1BOX_*`` variables, then what was changed in the running
+box (``settings.toml`` in the state folder), then one TOML file, then defaults.
 
 Every field's description is its documentation; ``docs/settings.md`` repeats them and a test compares the two. A key
 that does not exist or a value that cannot be used stops the start: no setting falls back in silence.
@@ -12,6 +13,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -19,6 +21,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, mo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -31,6 +34,30 @@ from appliance.paths import config_candidates, default_models_dir, default_state
 
 ENVIRONMENT_PREFIX = "R1BOX_"
 CONFIG_VARIABLE = "R1BOX_CONFIG"
+CHANGED_NAME = "settings.toml"
+"""In the state folder: what was changed in the running box (``appliance.settings_store``)."""
+FILE_ONLY = frozenset(
+    {
+        "state_dir",
+        "models_dir",
+        "catalogue_dir",
+        "trusted_keys_dir",
+        "tls_certificate",
+        "tls_key",
+        "backends_dir",
+        "chat_dir",
+        "admin_socket",
+        "job_folders",
+        "huggingface_token_file",
+        "modelscope_token_file",
+        "hub_proxy",
+        "hub_ca_bundle",
+    }
+)
+"""Settings that only whoever owns the machine sets, in the file, by a variable or a flag: where the box reads and
+writes, what it trusts, which code it loads."""
+SECRET = frozenset({"hub_proxy"})
+"""Settings whose values are shown to nobody."""
 ENDPOINT_PATTERN = r"^https?://[^\s@?#]+$"
 """An address without credentials, query and fragment."""
 ORIGIN_PATTERN = r"^[a-z][a-z0-9+.-]*://[^\s/@?#]+$"
@@ -299,6 +326,12 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least severity that is logged: debug, info, warning or error."
     )
+    log_file_bytes: int = Field(
+        default=64 * 1024 * 1024,
+        ge=0,
+        description="Most bytes of the log files (logs in the state folder), which are written where systemd's journal "
+        "does not take the log; 0 writes none.",
+    )
     hub_order: Literal["huggingface,modelscope", "modelscope,huggingface", "huggingface", "modelscope"] = Field(
         default="huggingface,modelscope",
         description="Hubs that r1box models pull asks, in this order: huggingface, modelscope or both with a comma.",
@@ -354,25 +387,42 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         file = config_file()
-        if file is None:
-            return (init_settings, env_settings)
-        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=file))
+        files = () if file is None else (TomlConfigSettingsSource(settings_cls, toml_file=file),)
+        changed = cls._changed(_state_dir(init_settings(), env_settings(), *(source() for source in files)))
+        return (init_settings, env_settings, InitSettingsSource(settings_cls, dict(changed)), *files)
+
+    @classmethod
+    def _changed(cls, state_dir: Path) -> Mapping[str, Any]:
+        """What was changed in the running box."""
+        return read_changed(state_dir)
 
 
-def load_settings(flags: Mapping[str, Any] | None = None) -> Settings:
-    """The settings in force. ``flags`` maps names to values; ``None`` is a flag that was not given.
+def load_settings(flags: Mapping[str, Any] | None = None, *, changed: Mapping[str, Any] | None = None) -> Settings:
+    """The settings in force. ``flags`` maps names to values; ``None`` is a flag that was not given. ``changed`` stands
+    in for what the state folder has.
 
     Raises BadSetting, naming the setting and where its value came from.
     """
     given = {name: value for name, value in (flags or {}).items() if value is not None}
+    wanted = Settings if changed is None else _trial(changed)
     try:
-        return Settings(**given)
+        return wanted(**given)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = str(first["loc"][0]) if first["loc"] else "settings"
         raise BadSetting(name=name, reason=_reason(first), origin=_origin(name, given)) from error
     except SettingsError as error:
         raise BadSetting(name="settings", reason=str(error), origin="the environment") from error
+
+
+def _trial(changed: Mapping[str, Any]) -> type[Settings]:
+    class Trial(Settings):
+        @classmethod
+        def _changed(cls, state_dir: Path) -> Mapping[str, Any]:
+            del state_dir
+            return changed
+
+    return Trial
 
 
 def config_file() -> Path | None:
@@ -391,8 +441,63 @@ def config_file() -> Path | None:
         if found is None:
             return None
         file = found
+    _read_toml(file)
+    return file
+
+
+def read_changed(state_dir: Path) -> dict[str, Any]:
+    """What was changed in the running box that has this state folder. Raises BadSetting for a file that cannot be read
+    and for settings that may not be in it."""
+    file = state_dir / CHANGED_NAME
+    if not _is_there(file):
+        return {}
+    values = _read_toml(file)
+    for name in values:
+        if name in FILE_ONLY:
+            raise BadSetting(name=name, reason="it cannot be changed there", origin=str(file))
+    return values
+
+
+def origin_of(name: str, flags: Mapping[str, Any], state_dir: Path) -> tuple[Origin, str]:
+    """Where the value of a setting comes from: the kind, and the place in words. Blocks."""
+    if name in flags:
+        return Origin.FLAG, f"the flag --{name.replace('_', '-')}"
+    variable = ENVIRONMENT_PREFIX + name.upper()
+    for present in os.environ:
+        if present.upper() == variable and os.environ[present]:
+            return Origin.ENVIRONMENT, f"the environment variable {present}"
+    for kind, file in ((Origin.CHANGED, state_dir / CHANGED_NAME), (Origin.FILE, config_file())):
+        if file is not None and _is_there(file) and name in _read_toml(file):
+            return kind, _line_of(name, file)
+    return Origin.DEFAULT, "the defaults"
+
+
+class Origin(StrEnum):
+    """Where a setting's value comes from; the first of these that has one counts."""
+
+    FLAG = "flag"
+    ENVIRONMENT = "environment"
+    CHANGED = "changed"
+    FILE = "file"
+    DEFAULT = "default"
+
+
+def _state_dir(*sources: Mapping[str, Any]) -> Path:
+    given = next((values["state_dir"] for values in sources if isinstance(values.get("state_dir"), str | Path)), None)
+    return default_state_dir() if given is None else _absolute(Path(given))
+
+
+def _is_there(file: Path) -> bool:
     try:
-        tomllib.loads(file.read_text(encoding="utf-8"))
+        return file.is_file()
+    except PermissionError:
+        # Another user's box; its settings are not this user's either.
+        return False
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as error:
         raise BadSetting(name="config", reason=f"the file is not valid TOML: {error}", origin=str(file)) from error
     except UnicodeDecodeError as error:
@@ -400,7 +505,6 @@ def config_file() -> Path | None:
     except OSError as error:
         reason = f"the file cannot be read: {(error.strerror or type(error).__name__).lower()}"
         raise BadSetting(name="config", reason=reason, origin=str(file)) from error
-    return file
 
 
 def _reason(error: Any) -> str:
@@ -412,15 +516,15 @@ def _reason(error: Any) -> str:
 
 
 def _origin(name: str, flags: Mapping[str, Any]) -> str:
-    if name in flags:
-        return f"the flag --{name.replace('_', '-')}"
-    variable = ENVIRONMENT_PREFIX + name.upper()
-    for present in os.environ:
-        if present.upper() == variable and os.environ[present]:
-            return f"the environment variable {present}"
+    environment = {"state_dir": os.environ.get(f"{ENVIRONMENT_PREFIX}STATE_DIR") or None}
     file = config_file()
-    if file is None:
-        return "the defaults"
+    written = {} if file is None else _read_toml(file)
+    kind, place = origin_of(name, flags, _state_dir(flags, environment, written))
+    # A section's name is no setting: the file is to blame all the same.
+    return str(file) if kind is Origin.DEFAULT and file is not None else place
+
+
+def _line_of(name: str, file: Path) -> str:
     pattern = re.compile(rf"""\s*(?:\[+\s*)?["']?{re.escape(name)}["']?\s*[\].=]""")
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         if pattern.match(line):

@@ -14,13 +14,16 @@ from appliance.api.access import Access, Entry, check_rules
 from appliance.api.account import SlowLane, account_router
 from appliance.api.admin.accounts import keys_router, sessions_router, users_router
 from appliance.api.admin.audit import audit_router
+from appliance.api.admin.box import box_router
 from appliance.api.admin.hardware import HardwareSource, hardware_router
 from appliance.api.admin.issues import IssueSource, issues_router
 from appliance.api.admin.jobs import JobSource, jobs_router
 from appliance.api.admin.live import live_router
+from appliance.api.admin.logs import LogSource, logs_router
 from appliance.api.admin.models import ModelAdmin, ModelRemoval, model_admin_router
 from appliance.api.admin.offload import OffloadSource, offload_router
 from appliance.api.admin.operators import OperatorServices, operators_router
+from appliance.api.admin.settings import SettingSource, settings_router
 from appliance.api.admin.telemetry import TelemetrySource, telemetry_router
 from appliance.api.admin.usage import usage_router
 from appliance.api.anthropic.messages import messages_router
@@ -44,6 +47,7 @@ from appliance.api.origins import OriginGuard
 from appliance.api.pages import WEB_FOLDER, authority_router, load_pages, pages_router
 from appliance.api.sse import DEFAULT_KEEP_ALIVE_S
 from appliance.chats.service import Chats
+from appliance.schemas.box import BoxIdentity
 from appliance.security.accounts import Accounts
 from appliance.security.roles import Permission
 from appliance.serving.chat import ChatService
@@ -62,8 +66,9 @@ def _no_authority() -> bytes | None:
 class ApiServices:
     """What the API stands on. ``models`` is ``ModelHost``, ``telemetry`` ``TelemetryService``, ``hardware``
     ``HardwareReader``, ``offload`` ``OffloadService``, ``issues`` ``IssueBoard``,
-    ``jobs`` ``JobService``, ``removal`` ``ModelRemover``. ``allowed_origins``: other servers
-    whose pages may use the API. ``known_names``: the box's own. ``authority`` reads its own authority (PEM)."""
+    ``jobs`` ``JobService``, ``removal`` ``ModelRemover``, ``logs`` ``LogRing``, ``settings`` ``LiveSettings``,
+    ``identity`` ``BoxNames``. ``allowed_origins``: other servers whose pages may use the API. ``known_names``: the
+    box's own. ``authority`` reads its own authority (PEM)."""
 
     chat: ChatService
     chats: Chats
@@ -78,6 +83,9 @@ class ApiServices:
     issues: IssueSource
     jobs: JobSource
     operators: OperatorServices
+    logs: LogSource
+    settings: SettingSource
+    identity: Callable[[], BoxIdentity]
     version: str
     max_request_bytes: int
     authority: Callable[[], bytes | None] = _no_authority
@@ -147,6 +155,7 @@ def _admin(access: Access, services: ApiServices, app: FastAPI) -> APIRouter:
     reading = access.router(Permission.ADMIN_READ)
     known.include_router(openapi_router(app))
     scrape.include_router(metrics_router(services.metrics))
+    reading.include_router(box_router(services.identity))
     reading.include_router(telemetry_router(services.telemetry))
     # A new detection changes nothing on the machine, so it is reading too.
     reading.include_router(hardware_router(services.hardware))
@@ -158,12 +167,17 @@ def _admin(access: Access, services: ApiServices, app: FastAPI) -> APIRouter:
     operating.include_router(jobs_router(services.jobs, keep_alive_s=services.keep_alive_s))
     accounts, seeing = services.accounts, access.router(Permission.ACCOUNTS_READ)
     seeing.include_router(usage_router(services.usage))
+    # Lines name people and what they asked for by path, as the request log does.
+    seeing.include_router(logs_router(services.logs, keep_alive_s=services.keep_alive_s))
+    setting = access.router(Permission.ACCOUNTS_READ, unsafe=Permission.SETTINGS_WRITE)
+    setting.include_router(settings_router(services.settings))
     auditing = access.router(Permission.AUDIT_READ)
     auditing.include_router(audit_router(accounts.audit))
     for router in (
         known,
         seeing,
         auditing,
+        setting,
         scrape,
         reading,
         operating,

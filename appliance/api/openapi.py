@@ -19,6 +19,7 @@ from appliance.schemas.jobs import JobRequest
 from appliance.schemas.openai_completion import CompletionBody
 from appliance.schemas.openai_request import ChatCompletionRequest
 from appliance.schemas.openai_responses import ResponseRequest
+from appliance.schemas.settings import SettingsChange
 
 # Bodies that routes read themselves (after the key was checked), so FastAPI does not know of them.
 _BODIES = (
@@ -42,6 +43,7 @@ _BODIES = (
     chats.ChatChange,
     chats.MessageCreate,
     JobRequest,
+    SettingsChange,
 )
 _REFERENCE = "#/components/schemas/{model}"
 

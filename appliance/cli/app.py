@@ -18,12 +18,14 @@ from appliance.cli import (
     issues,
     jobs,
     keys,
+    logs,
     models,
     models_live,
     models_pull,
     models_requantize,
     plan,
     serve,
+    settings,
     tls,
     usage,
     users,
@@ -44,6 +46,7 @@ app.command("plan")(plan.plan_command)
 app.command("chat")(chat.chat_command)
 app.command("issues")(issues.issues_command)
 app.command("jobs")(jobs.jobs_command)
+app.command("logs")(logs.logs_command)
 models_live.register(models.app)
 models_pull.register(models.app)
 models_requantize.register(models.app)
@@ -51,6 +54,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(keys.app, name="keys")
 app.add_typer(users.app, name="users")
+app.add_typer(settings.app, name="settings")
 app.add_typer(tls.app, name="tls")
 app.add_typer(cache.app, name="cache")
 app.command("usage")(usage.usage_command)

@@ -72,48 +72,51 @@ def serve(
     """Load a model and serve the chat page and the OpenAI-compatible API until Ctrl-C."""
     from appliance.settings import load_settings
 
-    settings = load_settings(
-        {
-            "model": model,
-            "host": host,
-            "port": port,
-            "tls": tls,
-            "seats": seats,
-            "context_tokens": context,
-            "threads": threads,
-            "speculation": speculation,
-            "draft_model": draft_model,
-            "offload": offload,
-            "backends_dir": backends_dir,
-            "allow_cpu_fallback": allow_cpu_fallback,
-            "chat_memory_bytes": chat_memory_bytes,
-            "chat_disk_bytes": chat_disk_bytes,
-            "chat_dir": chat_dir,
-            "max_waiting": max_waiting,
-            "max_request_bytes": max_request_bytes,
-            "start_timeout_s": start_timeout_s,
-            "telemetry_interval_s": telemetry_interval_s,
-            "state_dir": state_dir,
-            "models_dir": models_dir,
-            "models_max_bytes": models_max_bytes,
-            "models_keep_free_bytes": models_keep_free_bytes,
-            "log_level": log_level,
-        }
-    )
-    _run(settings, demo=demo, first_key=first_key)
+    flags = {
+        "model": model,
+        "host": host,
+        "port": port,
+        "tls": tls,
+        "seats": seats,
+        "context_tokens": context,
+        "threads": threads,
+        "speculation": speculation,
+        "draft_model": draft_model,
+        "offload": offload,
+        "backends_dir": backends_dir,
+        "allow_cpu_fallback": allow_cpu_fallback,
+        "chat_memory_bytes": chat_memory_bytes,
+        "chat_disk_bytes": chat_disk_bytes,
+        "chat_dir": chat_dir,
+        "max_waiting": max_waiting,
+        "max_request_bytes": max_request_bytes,
+        "start_timeout_s": start_timeout_s,
+        "telemetry_interval_s": telemetry_interval_s,
+        "state_dir": state_dir,
+        "models_dir": models_dir,
+        "models_max_bytes": models_max_bytes,
+        "models_keep_free_bytes": models_keep_free_bytes,
+        "log_level": log_level,
+    }
+    given = frozenset(name for name, value in flags.items() if value is not None)
+    _run(load_settings(flags), given, demo=demo, first_key=first_key)
 
 
-def _run(settings: Settings, *, demo: bool, first_key: bool) -> None:
+def _run(settings: Settings, flags: frozenset[str], *, demo: bool, first_key: bool) -> None:
     from appliance.cli.output import copy_progress
     from appliance.cli.report import TerminalReporter
     from appliance.daemon import Daemon, lay_foundation
     from appliance.demo import demo_file, import_demo
+    from appliance.log_file import open_log_file
+    from appliance.log_ring import LogRing
     from appliance.logs import configure_logging
     from appliance.security.keys import Grant
     from appliance.security.roles import PERMISSIONS, Role
 
-    configure_logging(settings.log_level)
-    foundation = lay_foundation(settings)
+    ring = LogRing()
+    configure_logging(settings.log_level, sinks=(ring.handler,))
+    foundation = replace(lay_foundation(settings), flags=flags, logs=ring)
+    files = open_log_file(settings)
     if demo and foundation.models.default_id() is None:
         with copy_progress(f"Importing {demo_file().name}") as progress:
             import_demo(foundation.models, progress)
@@ -131,7 +134,11 @@ def _run(settings: Settings, *, demo: bool, first_key: bool) -> None:
         setup_token=token,
         scheme="http" if settings.tls == "off" else "https",
     )
-    Daemon(foundation, reporter).run()
+    try:
+        Daemon(foundation, reporter).run()
+    finally:
+        if files is not None:
+            files.close()
 
 
 def _serves_demo(foundation: Foundation) -> bool:

@@ -135,6 +135,10 @@ class JobService:
         self._saving = asyncio.Lock()
         self._ticking: asyncio.Task[None] | None = None
 
+    def use(self, works: Mapping[str, Work]) -> None:
+        """Other works of the same kinds, for jobs that begin from now on."""
+        self._works = dict(works)
+
     # -- reading ----------------------------------------------------------------------------------------------------
 
     async def list(self, limit: int = 100) -> tuple[Job, ...]:

@@ -44,14 +44,11 @@ class DeviceCollector(Collector):
         self._now = now
 
     def collect(self) -> Iterator[Metric]:
-        """The gauges of this moment; none at all while telemetry is off."""
+        """The gauges of this moment, without values while telemetry is off."""
         telemetry = self._now()
-        if not telemetry.enabled:
-            return
         yield from _monitors(telemetry)
         yield from _devices(telemetry.devices)
-        if telemetry.host is not None:
-            yield from _host(telemetry.host)
+        yield from _host(telemetry.host)
 
 
 def _monitors(telemetry: Telemetry) -> Iterator[Metric]:
@@ -90,11 +87,10 @@ def _devices(devices: tuple[DeviceTelemetry, ...]) -> Iterator[Metric]:
         yield gauge
 
 
-def _host(host: HostTelemetry) -> Iterator[Metric]:
+def _host(host: HostTelemetry | None) -> Iterator[Metric]:
     for name, text, field, factor in _HOST:
-        value = getattr(host, field)
-        if value is not None:
-            yield GaugeMetricFamily(f"r1box_host_{name}", text, value * factor)
+        value = None if host is None else getattr(host, field)
+        yield GaugeMetricFamily(f"r1box_host_{name}", text, None if value is None else value * factor)
 
 
 def _labels(device: DeviceTelemetry) -> list[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -72,6 +73,16 @@ class AuditLog:
         """Add a row in a transaction of its own."""
         with write_transaction(self._engine) as session:
             return self.append(session, actor, action, target, details)
+
+    @contextmanager
+    def together(self) -> Iterator[Callable[[Actor, str, str | None, Mapping[str, Any]], object]]:
+        """Rows for something that is no database's: they stay only if the block ends well."""
+        with write_transaction(self._engine) as session:
+
+            def append(actor: Actor, action: str, target: str | None, details: Mapping[str, Any]) -> object:
+                return self.append(session, actor, action, target, details)
+
+            yield append
 
     def append(
         self,

@@ -98,6 +98,11 @@ class SessionRepository:
         self._max = timedelta(seconds=max_s)
         self._now = now
 
+    def retune(self, *, idle_s: float, max_s: float) -> None:
+        """Other lengths, for sessions that are there too."""
+        self._idle = timedelta(seconds=idle_s)
+        self._max = timedelta(seconds=max_s)
+
     def create(self, user_id: int, *, actor: Actor, user_agent: str | None = None) -> CreatedSession:
         """Log the user in. Clears away what has ended; of very many the oldest go."""
         secret, now = secrets.token_urlsafe(_RANDOM_BYTES), self._now()

@@ -179,6 +179,10 @@ class Admission:
             self._refused += 1
             raise QueueShareFull(seats=self._seats, waiting=self._waiting, mine=None, wait_s=self.wait_s(1))
 
+    def bound(self, max_waiting: int) -> None:
+        """How many may wait from now on; those that wait already stay."""
+        self._max_waiting = max_waiting
+
     def resize(self, seats: int) -> None:
         """Another number of seats from now on. Nobody loses a seat; fewer seats take effect as they become free."""
         if seats != self._seats:

@@ -22,6 +22,11 @@ class AdmissionBook:
         """Those of all models that were asked for or loaded."""
         return dict(self._by_model)
 
+    def bound(self, max_waiting: int) -> None:
+        """How many may wait in each queue that is there; those to come are the maker's matter."""
+        for admission in self._by_model.values():
+            admission.bound(max_waiting)
+
     def is_idle(self, model_id: str) -> bool:
         """Whether nobody is answered by this model or waits for it."""
         admission = self._by_model.get(model_id)

@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
-from appliance.engine.request import GenerationRequest, Priority
+from appliance.engine.request import FinishReason, GenerationRequest, Priority
+from appliance.serving.times import ModelTimes
 from appliance.serving.types import ChatFinished, SamplingPolicy, Usage
 
 Request = TypeVar("Request", bound=Any)
@@ -71,11 +72,14 @@ class Gate(Protocol):
 
 
 class Bill:
-    """Measures one request and settles its charge, once. ``changes`` as in ``ChatPlan``."""
+    """Measures one request, for the model's ``times``, and settles its charge, once. ``changes`` as in ``ChatPlan``."""
 
-    def __init__(self, charge: Charge | None, changes: tuple[str, ...]) -> None:
+    def __init__(self, charge: Charge | None, changes: tuple[str, ...], times: ModelTimes | None = None) -> None:
         self._charge = charge
         self._changes = changes
+        self._times = times or ModelTimes()
+        self._is_paid = False
+        self._came_s: float | None = None
         self._opened_s = time.monotonic()
         self._queued_s: float | None = None
         self.first_token_s: float | None = None
@@ -83,14 +87,24 @@ class Bill:
     def seated(self) -> None:
         """The wait is over."""
         self._queued_s = time.monotonic() - self._opened_s
+        self._times.queue.add(self._queued_s)
 
-    def came(self) -> None:
-        """Something came from the engine."""
-        if self.first_token_s is None:
-            self.first_token_s = time.monotonic() - self._opened_s
+    def came(self, tokens: int) -> None:
+        """So many tokens came from the engine at once."""
+        now_s = time.monotonic()
+        if self._came_s is None:
+            self.first_token_s = now_s - self._opened_s
+            self._times.first_token.add(self.first_token_s)
+        elif tokens:
+            self._times.between_tokens.add((now_s - self._came_s) / tokens, tokens)
+        self._came_s = now_s
 
     def pay(self, usage: Usage, finished: ChatFinished | None) -> None:
         """It is over. Idempotent."""
+        if self._is_paid:
+            return
+        self._is_paid = True
+        self._count(usage, finished)
         charge, self._charge = self._charge, None
         if charge is not None:
             charge.settle(
@@ -103,6 +117,12 @@ class Bill:
                     first_token_s=self.first_token_s,
                 )
             )
+
+    def _count(self, usage: Usage, finished: ChatFinished | None) -> None:
+        reason = FinishReason.ABORTED if finished is None else finished.reason
+        self._times.ends[reason.value] += 1
+        self._times.prefix_hits += usage.cached_tokens > 0
+        self._times.request.add(time.monotonic() - self._opened_s)
 
 
 def charged(request: Request, charge: Charge) -> Request:

@@ -1,4 +1,7 @@
-"""The chat service: one door for every protocol."""
+"""The chat service: one door for every protocol.
+
+Over 400 lines because what is refused, and in which order, stands in one place.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,7 @@ from appliance.serving.stream import ChatPlan, ChatStream
 from appliance.serving.structured import check_demanded_call, check_structure
 from appliance.serving.thinking import ThinkingControls, ThinkingDefaults, plan_thinking
 from appliance.serving.thought_counts import ThoughtCounts
+from appliance.serving.times import ServingTimes
 from appliance.serving.tools.plan import check_tools
 from appliance.serving.types import (
     ChatFinished,
@@ -95,7 +99,13 @@ class ChatService:
         self._streams: WeakValueDictionary[str, ChatStream] = WeakValueDictionary()
         self.thoughts = ThoughtCounts()
         self.live = LiveStreams()
+        self.times = ServingTimes()
         self._background: set[asyncio.Task[None]] = set()
+
+    def retune(self, *, sampling_policy: SamplingPolicy, thinking: ThinkingDefaults) -> None:
+        """Others, for requests that come from now on."""
+        self._sampling_policy = sampling_policy
+        self._thinking = thinking
 
     async def open(self, request: ChatRequest) -> ChatStream:
         """Check everything that can be refused, then take a seat or a place in the queue.
@@ -332,7 +342,8 @@ class ChatService:
             prompt_tokens=len(generation.prompt_tokens),
             most_tokens=generation.max_tokens,
         )
-        stream = ChatStream(plan, ticket, lambda: self._ready(model)[0], self._background, ended, charge)
+        times = self.times.of(model.id)
+        stream = ChatStream(plan, ticket, lambda: self._ready(model)[0], self._background, ended, charge, times)
         self.live.add(stream)
         return stream
 

@@ -27,6 +27,7 @@ from appliance.serving.answer import AnswerReader
 from appliance.serving.charge import Bill, Charge
 from appliance.serving.errors import EndedByOperator, NoSeatInTime
 from appliance.serving.read_ahead import read_ahead
+from appliance.serving.times import ModelTimes
 from appliance.serving.tools.plan import NO_TOOLS, ToolPlan
 from appliance.serving.types import ChatEvent, ChatFinished, Queued, RequestState, Trimmed, Usage
 
@@ -68,7 +69,7 @@ class ChatStream:
     ``find_engine`` is asked when the seat is there: after a wait it may be another one than at ``open``. It raises
     ModelNotReady. ``background`` keeps the task that cleans up after a reader that was cancelled: cancellation must not
     keep the engine from hearing of it. ``ended`` gets the ending before the reader does; ``charge`` hears how it went,
-    once, before the seat is free.
+    once, before the seat is free; ``times`` are the model's.
     """
 
     def __init__(
@@ -79,6 +80,7 @@ class ChatStream:
         background: set[asyncio.Task[None]],
         ended: Callable[[ChatFinished], None] = lambda _finished: None,
         charge: Charge | None = None,
+        times: ModelTimes | None = None,
     ) -> None:
         self._plan = plan
         self._ticket = ticket
@@ -86,7 +88,7 @@ class ChatStream:
         self._background = background
         self._ended = ended
         self._wants_answer = False
-        self._bill = Bill(charge, plan.changes)
+        self._bill = Bill(charge, plan.changes, times)
         self._ended_by_operator = False
         self.asked_by = None if charge is None else charge.name
         self._answer = AnswerReader(
@@ -288,7 +290,7 @@ class ChatStream:
                         # Asked for while nothing had come: the engine may not have known the request then.
                         await engine.answer_now(self.request_id)
                     self._generated_tokens += event.count
-                    self._bill.came()
+                    self._bill.came(event.count)
                     for part in self._answer.feed(event):
                         yield part
                     if self._answer.over:

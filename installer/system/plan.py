@@ -153,7 +153,8 @@ def _command(environ: Mapping[str, str], due: bool, *argv: str | Path) -> Comman
 
 
 def _documents(tree: Path) -> list[Path]:
-    return sorted((tree / "docs").glob("*.md"))
+    """The pages, and what belongs to them: the dashboard for Grafana, the rules for Prometheus."""
+    return sorted(path for path in (tree / "docs").iterdir() if path.suffix in (".md", ".json", ".yml"))
 
 
 def _text(path: Path) -> str:

@@ -13,17 +13,24 @@ from starlette.types import ASGIApp
 from appliance.api.admin.operators import OperatorServices
 from appliance.api.app import ApiServices, create_app
 from appliance.api.metering import Metering
+from appliance.box_names import BoxNames
+from appliance.certificates import ServerCertificate
 from appliance.chats.service import Chats
 from appliance.engine.base import Engine, EngineInfo, EngineStatus
 from appliance.errors import IssueNotFound, ModelNotReady
 from appliance.hardware import HardwareReader
 from appliance.jobs.service import JobService
+from appliance.live_settings import LiveSettings
+from appliance.log_ring import LogRing
+from appliance.logs import add_sink
+from appliance.metrics.build import BuildCollector
 from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.issues import IssueCollector
 from appliance.metrics.offload import OffloadCollector
 from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.metrics.serving_history import ServingRecorder
 from appliance.metrics.thinking import ThinkingCollector
+from appliance.metrics.times import TimesCollector
 from appliance.operations import Operations
 from appliance.operators.plans import PlanReader
 from appliance.operators.removal import ModelRemover
@@ -43,6 +50,7 @@ from appliance.serving.chat import ChatService
 from appliance.serving.profile import profile_for
 from appliance.serving.types import ServedModel
 from appliance.settings import Settings
+from appliance.settings_store import SettingsStore
 from appliance.store.database import open_database
 from appliance.telemetry import TelemetryService
 from appliance.usage.report import UsageReport
@@ -57,6 +65,7 @@ MAX_REQUEST_BYTES = 12 * 1024 * 1024
 TEMPLATE = "{{ bos_token }}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}<assistant><think>\n"
 H20 = Device("nvidia", 0, "NVIDIA H20", chip="H20", memory_total_bytes=96 << 30)
 QUICK_HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+GIVEN = frozenset(("state_dir", "models_dir", "job_folders"))
 ANSWER = ("two ", "and two", "</think>", "\n\n", "It is ", "4.")
 
 
@@ -176,6 +185,7 @@ class Box:
     chats: Chats
     jobs: JobService
     store: ModelStore
+    logs: LogRing
 
     def use(self, engine: FakeEngine) -> FakeEngine:
         """Put another engine in."""
@@ -235,6 +245,8 @@ def make_box(folder: Path) -> Box:
     jobs = operations.jobs
     chat = ChatService(models, manager, admissions, gate=Metering(limits, writer))
     chats = Chats(database, chat)
+    logs = LogRing()
+    add_sink(logs.handler)
     app = create_app(
         ApiServices(
             chat=chat,
@@ -246,6 +258,8 @@ def make_box(folder: Path) -> Box:
                 ServingCollector(manager, admissions),
                 DeviceCollector(telemetry.now),
                 ThinkingCollector(chat.thoughts),
+                TimesCollector(chat.times),
+                BuildCollector("1.2.3"),
                 OffloadCollector(verdicts.verdicts),
                 IssueCollector(issues.issues),
             ),
@@ -261,6 +275,9 @@ def make_box(folder: Path) -> Box:
                 software=SoftwareReader(store),
                 serving=ServingRecorder(manager, admissions),
             ),
+            logs=logs,
+            settings=LiveSettings(SettingsStore(settings, GIVEN), accounts.audit),
+            identity=BoxNames(settings, ServerCertificate(settings), "1.2.3"),
             version="1.2.3",
             max_request_bytes=MAX_REQUEST_BYTES,
             web_folder=web,
@@ -268,4 +285,4 @@ def make_box(folder: Path) -> Box:
     )
     secret = keys.create("tester", Grant(scopes=EVERYTHING)).secret
     parts = (engine, manager, admission, accounts, limits, writer, keys, secret, database, made, monitor, machine)
-    return Box(app, models, *parts, verdicts, issues, chats, jobs, store)
+    return Box(app, models, *parts, verdicts, issues, chats, jobs, store, logs)
