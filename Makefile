@@ -1,6 +1,6 @@
 # R1 Box. A fresh clone needs python3 (3.11 or newer), python3-venv, gcc, g++ and make; everything else comes into .venv.
 # Arguments: make run ARGS="--port 9000", make test ARGS="-k scheduler", make setup LEVEL=run (without the tests' extras),
-# make lock UPGRADE=--upgrade; make install DRY_RUN=1 PREFIX=/opt/r1box DESTDIR=staging; make uninstall PURGE=yes.
+# make lock UPGRADE=--upgrade; make iso KEYS=folder UPDATE_CA=ca.pem; make install DRY_RUN=1 PREFIX=/opt/r1box DESTDIR=staging; make uninstall PURGE=yes.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -11,6 +11,8 @@ PREFIX ?= /opt/r1box
 DESTDIR ?=
 DRY_RUN ?=
 PURGE ?=
+KEYS ?=
+UPDATE_CA ?=
 
 BIN := $(VENV)/bin
 BOOTSTRAP := $(PYTHON) -m installer.bootstrap --venv $(VENV)
@@ -23,7 +25,7 @@ COMPILE := UV_CACHE_DIR=$(VENV)/lock-cache $(BIN)/uv pip compile --quiet $(UPGRA
 	--no-emit-find-links --python-version 3.11 --universal --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-web web lint format bench lock install uninstall clean
+.PHONY: help run setup test test-web test-vm web lint format bench lock dist deb iso install uninstall clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -79,6 +81,20 @@ lock:  ## pin requirements/*.txt anew from pyproject.toml and requirements/*.in
 	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
 	@rm -rf $(VENV)/lock-cache
 	$(COMPILE) requirements/page.in -o requirements/page.txt
+	$(COMPILE) requirements/pack.in -o requirements/pack.txt
+
+dist:  ## dist/r1box: the program with all it needs, for machines without Python; compiles llama.cpp for every processor
+	@$(PYTHON) -B -m installer.pack dist
+
+deb:  ## dist/r1box_*.deb from what make dist made
+	@$(PYTHON) -B -m installer.pack deb
+
+iso:  ## dist/r1box-*.iso, the installer's medium, from what make deb made; needs root and live-build
+	@$(PYTHON) -B -m installer.media iso $(if $(KEYS),--keys "$(KEYS)") $(if $(UPDATE_CA),--update-authority "$(UPDATE_CA)")
+
+test-vm:  ## install from the medium in virtual machines, start, chat; needs make iso, QEMU, and half an hour
+	@$(BOOTSTRAP) dev
+	@$(BIN)/python -m pytest tests/vm -s -m "not bench" $(ARGS)
 
 install:  ## R1 Box as a service of this Debian or Ubuntu server; needs root; DRY_RUN=1 only tells
 	@$(call SYSTEM,install)

@@ -10,15 +10,6 @@ EXIT_INTERRUPTED = 130
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 an error that was explained, 2 wrong usage, 130 interrupted."""
-    if len(sys.argv) > 1 and sys.argv[1] == "llamacpp-worker":
-        # A frozen executable has no ``python -m``: the worker is the same file with another first word.
-        from appliance.engine.llamacpp.worker import main as worker_main
-
-        sys.exit(worker_main(sys.argv[2:]))
-    if len(sys.argv) > 1 and sys.argv[1] == "structure-child":
-        from appliance.engine.structure_child import main as structure_main
-
-        sys.exit(structure_main())
     import typer
 
     from appliance.cli.app import app

@@ -65,7 +65,7 @@ def library_folder() -> Path | None:
 
 def llama_argv(library_dir: Path, backends_dir: Path | None, device: str | None) -> list[str]:
     """How to run the child: on the device of that name, or to list them. The one place that knows its file."""
-    argv = [sys.executable, "-I", str(Path(__file__).with_name("compute_ggml.py")), "--library-dir", str(library_dir)]
+    argv = [sys.executable, "-I", "-m", "drivers.compute_ggml", "--library-dir", str(library_dir)]
     if backends_dir is not None:
         argv += ["--backends-dir", str(backends_dir)]
     return argv if device is None else [*argv, "--device", device]

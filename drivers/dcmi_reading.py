@@ -138,7 +138,7 @@ def child_argv(watch: bool = False, *, libraries: Sequence[str] = (), preload: S
     """How to run the child: as a module in an isolated interpreter, so that no file of the current folder is imported.
 
     ``libraries`` are paths where libdcmi.so may be, tried in this order before its bare name (LD_LIBRARY_PATH);
-    ``preload`` are libraries to load before it. The one place to change when the program is frozen into an executable.
+    ``preload`` are libraries to load before it.
     """
     argv = [sys.executable, "-I", "-m", "drivers.dcmi"]
     for path in libraries:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
@@ -207,8 +206,6 @@ def parse_watch_line(line: str) -> NvmlStart | NvmlSample | None:
 
 
 def child_argv(*, watch: bool = False) -> list[str]:
-    """How to run the child: by path in an isolated interpreter, so that no file of the current folder is imported.
-
-    The one place to change when the program is frozen into an executable.
-    """
-    return [sys.executable, "-I", str(Path(__file__).with_name("nvml.py")), *(["--watch"] if watch else [])]
+    """How to run the child: as a module in an isolated interpreter, so that no file of the current folder is imported.
+    A frozen executable takes the same words (``installer.pack.frozen``)."""
+    return [sys.executable, "-I", "-m", "drivers.nvml", *(["--watch"] if watch else [])]

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +22,7 @@ from installer.actions import Unmount, to_json
 from installer.answers import Answers, DiskMatch, read_answers
 from installer.answers_schema import schema_text
 from installer.apply import carry_out
+from installer.auto import Log, Machine, run_unattended
 from installer.drivers_bundle import read_drivers_bundle
 from installer.errors import InstallFailed, InstallRefused
 from installer.executor import DryRun, SystemExecutor, device_paths, find_disk, run_command
@@ -30,13 +32,13 @@ from installer.inventory import BlockDevice, contents, disk_words, parse_invento
 from installer.journal import JOURNAL_NAME, Journal, open_journal, start_journal
 from installer.matching import check_consent, judge
 from installer.plan import WIPE, Plan, make_plan
+from installer.slot import PROBE_POLL_S, BoxProbe, prove_slot
 from installer.stages import STAGES
-from installer.target import ROOT, target_of
+from installer.target import KEYS, ROOT, target_of
 
 FAILED, REFUSED = 1, 2
-KEYS_FOLDER = Path("/usr/lib/r1box/trusted-keys")
-
 LOCK = Path("/run/r1box-install.lock")
+STICK_POLL_S = 3.0
 
 app = typer.Typer(
     help="Install R1 Box on a disk of this machine, from an answer file.",
@@ -177,6 +179,29 @@ def resume(
         _install(noted, disk, read if unattended else None)
 
 
+@app.command()
+def auto() -> None:
+    """What the live medium does by itself: wait for the stick with the answers, install, write the log back to it."""
+    _demand_root()
+    machine = Machine(read_inventory, lambda answers, devices, stick: facts_for(answers, devices, stick), run_command)
+    log = Log(lambda text: typer.echo(text))
+    with locked():
+        run_command(("udevadm", "settle", "--timeout=60"), 90.0, (0, 1))
+        after = run_unattended(machine, log, lambda: time.sleep(STICK_POLL_S))
+    if after == "failed":
+        sys.exit(FAILED)
+    _then(after)
+
+
+@app.command("prove-slot")
+def prove_slot_command() -> None:
+    """On an installed box: wait until it serves, then take this system as a good one. Exit code 1 when it does not."""
+    _demand_root()
+    arguments = Path("/proc/cmdline").read_text("utf-8").split()
+    with BoxProbe() as probe:
+        prove_slot(arguments, probe, run_command, typer.echo, lambda: time.sleep(PROBE_POLL_S))
+
+
 def _install(noted: Journal, disk: BlockDevice, finish: Answers | None) -> None:
     """Carries out what is left and does what ``finish`` says at the end. Raises InstallFailed."""
     executor = SystemExecutor(device_paths(disk), read_inventory, Path(ROOT))
@@ -237,7 +262,7 @@ def facts_for(
     facts = gather(devices, bundles=bundles, stick=stick, image=None if medium is None else read_image(medium))
     if wanted is None or answers.accelerator.vendor == "none" or facts.stick is None or wanted not in facts.carried:
         return facts
-    return facts.with_drivers(read_drivers_bundle(facts.stick / wanted, KEYS_FOLDER))
+    return facts.with_drivers(read_drivers_bundle(facts.stick / wanted, Path(KEYS)))
 
 
 def plan_text(plan: Plan) -> str:

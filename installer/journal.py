@@ -61,7 +61,7 @@ def start_journal(path: Path, plan: Plan) -> Journal:
     """A new journal with this plan in it. Raises InstallRefused (``journal_of_another_plan``) when an unfinished one
     lies there: its disk is half written, and that is worth a question."""
     if path.exists():
-        there = _read_or_none(path)
+        there = read_or_none(path)
         if there is not None and not there.finished and there.done:
             raise InstallRefused(
                 "journal_of_another_plan",
@@ -111,7 +111,8 @@ def open_journal(path: Path, installation: str | None = None) -> Journal:
     return journal
 
 
-def _read_or_none(path: Path) -> Journal | None:
+def read_or_none(path: Path) -> Journal | None:
+    """The journal there, unopened; None when there is none that can be used."""
     try:
         return _read(path)[0]
     except InstallRefused:

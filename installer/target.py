@@ -17,6 +17,8 @@ ROOT = PurePosixPath("/run/r1box/target")
 ESP = ROOT / "efi"
 STATE = ROOT / "state"
 MODELS = ROOT / "var/lib/r1box/models"
+KEYS = PurePosixPath("/usr/lib/r1box/trusted-keys")
+"""Public keys, in the medium's own image, whose bundles are accepted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,7 +85,7 @@ def run_child(
     body = json.dumps(request).encode()
     if len(body) > MOST_REQUEST_BYTES:
         raise ValueError(f"a request has at most {MOST_REQUEST_BYTES} bytes, this one {len(body)}")
-    # Isolated: no file of the current folder is imported. The one place to change when the program is frozen.
+    # Isolated: no file of the current folder is imported. A frozen executable takes the same words.
     process = subprocess.Popen(
         [sys.executable, "-I", "-m", module],
         stdin=subprocess.PIPE,

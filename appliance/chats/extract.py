@@ -157,6 +157,4 @@ class Extractor:
 
 def _child_command() -> list[str]:
     """Isolated, so that no file of the current folder is imported."""
-    if getattr(sys, "frozen", False):
-        return [sys.executable, "pdf-child"]
     return [sys.executable, "-I", "-m", "appliance.chats.pdf_child"]

@@ -195,7 +195,9 @@ def _compute(snapshot: HardwareSnapshot, venv: Path | None) -> tuple[ComputeResu
     from appliance.settings import load_settings
     from drivers.compute import run_compute_checks
 
-    python = sys.executable if venv is None else str(venv / "bin" / "python")
+    # A frozen program is no Python that could import torch: the system's may.
+    own = "/usr/bin/python3" if getattr(sys, "frozen", False) else sys.executable
+    python = own if venv is None else str(venv / "bin" / "python")
     with waiting_note("The cards compute"):
         return run_compute_checks(snapshot, backends_dir=load_settings().backends_dir, torch_python=python)
 

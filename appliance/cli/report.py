@@ -144,9 +144,14 @@ class TerminalReporter:
             "messages=[{'role': 'user', 'content': 'Hello!'}]).choices[0].message.content)"
         )
         console = stdout()
-        for name, line in (("curl", curl), ("Python", f'{sys.executable} -c "{program}"')):
+        for name, line in (("curl", curl), ("Python", f'{_python()} -c "{program}"')):
             console.print(f"  {name:<11}", end=" ")
             console.print(line, markup=False)
+
+
+def _python() -> str:
+    """A Python that may have the openai package: this one, unless this is a frozen program."""
+    return "python3" if getattr(sys, "frozen", False) else sys.executable
 
 
 def _program() -> str:

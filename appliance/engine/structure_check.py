@@ -28,8 +28,6 @@ MOST_AT_ONCE = 2
 
 def child_command() -> list[str]:
     """How the child is started; isolated, so that no file of the current folder is imported."""
-    if getattr(sys, "frozen", False):
-        return [sys.executable, "structure-child"]
     return [sys.executable, "-I", "-m", "appliance.engine.structure_child"]
 
 

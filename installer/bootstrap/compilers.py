@@ -31,6 +31,11 @@ def gcc_version(command: str) -> tuple[int, int] | None:
     return (int(match[1]), int(match[2])) if match else None
 
 
+def amx_is_broken(version: tuple[int, int] | None) -> bool:
+    """Whether this gcc's AMX header is wrong (see ``with_safe_flags``)."""
+    return version is not None and version[0] in _AMX_MENDED and version[1] < _AMX_MENDED[version[0]]
+
+
 def with_safe_flags(
     environ: Mapping[str, str],
     processor_features: str,
@@ -47,7 +52,6 @@ def with_safe_flags(
         return flags
     for variable, default, flag_variable in (("CC", "gcc", "CFLAGS"), ("CXX", "g++", "CXXFLAGS")):
         named = environ.get(variable, "").split()
-        version = version_of(named[0] if named else default)
-        if version is not None and version[0] in _AMX_MENDED and version[1] < _AMX_MENDED[version[0]]:
+        if amx_is_broken(version_of(named[0] if named else default)):
             flags[flag_variable] = f"{environ.get(flag_variable, '')} {_WITHOUT_AMX}".strip()
     return flags

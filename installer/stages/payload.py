@@ -13,9 +13,10 @@ from installer.answers import Answers
 from installer.errors import InstallRefused
 from installer.facts import Facts
 from installer.stages.base import Stage
-from installer.target import MODELS, ROOT
+from installer.target import KEYS, MODELS, ROOT
 
 _EXTENSIONS = ROOT / "var/lib/extensions"
+_SETTINGS = ("HOME=/root", f"R1BOX_TRUSTED_KEYS_DIR={KEYS}")
 _IMPORT_S = 24 * 3600.0
 """The full R1 from a slow stick, with hashing: hours. Starting again goes on where it stopped."""
 
@@ -55,7 +56,9 @@ def _models(facts: Facts, answers: Answers) -> list[Action]:
     actions: list[Action] = []
     for name in answers.models.bundles:
         folder = _stick(facts, name)
-        argv = ("r1box", "--models-dir", str(MODELS), "bundle", "import", str(folder))
+        # Whether it fits the box's cards is asked when it is served: their driver need not run on the medium.
+        command = ("bundle", "import", "--even-if-it-does-not-fit", str(folder))
+        argv = ("env", *_SETTINGS, "r1box", "--state-dir", "/run/r1box/import", "--models-dir", str(MODELS), *command)
         actions.append(Run(f"import the model in {name}", argv, timeout_s=_IMPORT_S))
     return actions
 

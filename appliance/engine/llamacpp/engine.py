@@ -36,9 +36,7 @@ _log = structlog.get_logger(__name__)
 
 
 def worker_command(socket_number: int) -> list[str]:
-    """How a worker is started: as a module of this interpreter, or by this executable when it is a frozen one."""
-    if getattr(sys, "frozen", False):
-        return [sys.executable, "llamacpp-worker", str(socket_number)]
+    """How a worker is started; a frozen executable takes Python's words for it too."""
     return [sys.executable, "-m", "appliance.engine.llamacpp.worker", str(socket_number)]
 
 

@@ -1,0 +1,1 @@
+"""The medium in virtual machines: `make test-vm`."""
