@@ -94,7 +94,8 @@ class GenerationRequest:
 
     ``owner`` is who is charged for it where an engine's seats are scarce (a key's id), None for nobody in particular.
     ``answer_tokens`` bounds what comes after the thought, None leaves that to ``max_tokens``. ``logprobs`` asks for the
-    log probability of each token and of so many of the likeliest beside it; None for none of them.
+    log probability of each token and of so many of the likeliest beside it; None for none of them. ``keeps_answer``
+    says whether the conversation's next prompt can begin with what is said here: not so where the thought is taken out.
     """
 
     request_id: str
@@ -107,6 +108,7 @@ class GenerationRequest:
     thinking: ThinkingControl | None = None
     answer_tokens: int | None = None
     logprobs: int | None = None
+    keeps_answer: bool = True
 
 
 class FinishReason(StrEnum):

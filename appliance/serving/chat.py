@@ -159,6 +159,7 @@ class ChatService:
                 logprobs=request.logprobs,
                 thinking=control,
                 answer_tokens=thinking.answer_tokens,
+                keeps_answer=not model.profile.strips_history,
             ),
             splits_reasoning=model.profile.splits_reasoning,
             opens_reasoning=prompt.opens_reasoning,

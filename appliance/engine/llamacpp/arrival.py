@@ -58,4 +58,5 @@ def sequence_for(message: wire.Generate, constraint: Constraint | None, vocabula
         priority=message.priority,
         watch=watch,
         repeatable=message.repeatable,
+        keeps_answer=message.keeps_answer,
     )

@@ -221,6 +221,7 @@ class LlamaCppEngine:
                     None if request.thinking is None else thinking_of(request.thinking),
                     request.answer_tokens,
                     request.sampling.seed is not None,
+                    request.keeps_answer,
                 )
             )
             while not ended:

@@ -106,7 +106,7 @@ class Load(msgspec.Struct, frozen=True, tag="load"):
 class Generate(msgspec.Struct, frozen=True, tag="generate"):
     """Start a sequence. ``owner`` is who is charged for it where seats are scarce; ``priority`` 0 goes before 1.
     ``structure``, ``logprobs`` and ``answer_tokens`` as in ``GenerationRequest``. ``repeatable``: its client gave the
-    seed, so it takes no guesses."""
+    seed, so it takes no guesses. ``keeps_answer`` as in ``GenerationRequest``."""
 
     request_id: str
     prompt: list[int]
@@ -119,6 +119,7 @@ class Generate(msgspec.Struct, frozen=True, tag="generate"):
     thinking: Thinking | None = None
     answer_tokens: int | None = None
     repeatable: bool = False
+    keeps_answer: bool = True
 
 
 class Abort(msgspec.Struct, frozen=True, tag="abort"):

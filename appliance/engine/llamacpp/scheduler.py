@@ -126,6 +126,7 @@ class Scheduler:
         self._arrivals += 1
         sequence.arrival = self._arrivals
         self._waiting.add(sequence)
+        self.slots.wanted(sequence.prompt)
         return None
 
     def abort(self, request_id: str) -> None:
@@ -371,12 +372,13 @@ class Scheduler:
             self.slots.append(slot, entry.tokens)
             sequence.computed += len(entry.tokens)
             if entry.sample:
-                held = len(slot.tokens)
+                computed = sequence.computed
                 events.extend(self._take_run(sequence, slot, next(sampled)))
                 drafted = len(entry.draft) + len(result.drafts.get(entry.request_id, ()))
-                if len(slot.tokens) - held < drafted:
+                accepted = sequence.computed - computed
+                if accepted < drafted:
                     self.slots.drop_rest(slot)
-                self.speculation.took(entry, drafted, len(slot.tokens) - held)
+                self.speculation.took(entry, drafted, accepted)
         return events
 
     def _take_run(self, sequence: Sequence, slot: Slot, run: list[tuple[int, bool]]) -> list[SequenceEvent]:
@@ -425,6 +427,8 @@ class Scheduler:
             slot = self.slots.slots[sequence.slot]
             self.tiers.leave(sequence)
             self.slots.release(slot)
+            if not sequence.keeps_answer:
+                self.slots.cut(slot, len(sequence.prompt))
             self.tiers.left(slot)
             sequence.slot = None
         self._waiting.charge(sequence, sequence.generated)

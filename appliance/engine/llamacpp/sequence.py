@@ -45,7 +45,8 @@ class Sequence:
     nothing either: it takes them over from outside of the KV cache, up to its first ``kept`` tokens (``tiering``).
 
     ``watch`` brings its thought to an end. Then the last ``forced`` tokens were not drawn but written for it. One that
-    is to be ``repeatable`` takes no guesses: rows computed together can differ in their last bit from one alone.
+    is to be ``repeatable`` takes no guesses: rows computed together can differ in their last bit from one alone. One
+    that does not keep its answer gives back all but its prompt when it ends: nobody will begin with more of it.
     """
 
     request_id: str
@@ -70,6 +71,7 @@ class Sequence:
     watch: ThoughtWatch | None = None
     forced: int = 0
     repeatable: bool = False
+    keeps_answer: bool = True
     tokens: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -163,6 +163,11 @@ class SlotTable:
         """Forget what the slot holds, here and, before the next step, in the cache."""
         self._trim(slot, 0)
 
+    def cut(self, slot: Slot, keep: int) -> None:
+        """Forget what the slot holds beyond its first ``keep`` tokens, where the memory can drop a tail."""
+        if self.shares and keep < len(slot.tokens):
+            self._trim(slot, keep)
+
     def forget(self, slot: Slot) -> None:
         """The runner has cleared the slot."""
         self.tree.trim(slot.index, 0)
@@ -200,6 +205,12 @@ class SlotTable:
                 held = self.tree.cells
                 self._evict(slot)
                 spare -= held - self.tree.cells
+
+    def wanted(self, prompt: list[int]) -> None:
+        """Somebody waits who will begin with this prompt: what he will find counts as used now."""
+        _, source = self._source(prompt)
+        if source is not None:
+            self.touch(source)
 
     def touch(self, slot: Slot) -> None:
         """Mark the slot as used now."""

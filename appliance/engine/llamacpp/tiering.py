@@ -174,29 +174,25 @@ class Tiering:
         return cost_s < compute_s
 
     def plan_restores(self, sequences: Iterable[Sequence], *, beside_decode: bool) -> list[SlotRestore]:
-        """Which sequences take a block over in this step, one each; what lies on disk is asked for."""
+        """Which blocks sequences take over in this step, one after the other of each, as far as its time goes; what
+        lies on disk is asked for."""
         restores: list[SlotRestore] = []
         left_s = TAKE_BESIDE_DECODE_S if beside_decode else TAKE_ALONE_S
+        assert self._take_rate.value is not None
         waiting = [sequence for sequence in sequences if sequence.blocks]
         for sequence in sorted(waiting, key=lambda one: (one.priority, one.turn)):
             for block in sequence.blocks[:READ_AHEAD_BLOCKS]:
                 self.index.read(block)
-            block = sequence.blocks[0]
-            if left_s <= 0 or not block.in_memory:
-                continue
             assert sequence.slot is not None
-            assert self._take_rate.value is not None
-            left_s -= block.size_bytes * self._take_rate.value
-            restores.append(
-                SlotRestore(
-                    request_id=sequence.request_id,
-                    slot=sequence.slot,
-                    start=sequence.computed,
-                    end=min(block.end, sequence.kept),
-                    key=block.key,
-                    cells=len(block.tokens),
-                )
-            )
+            start = sequence.computed
+            for block in sequence.blocks:
+                if left_s <= 0 or not block.in_memory:
+                    break
+                left_s -= block.size_bytes * self._take_rate.value
+                end = min(block.end, sequence.kept)
+                name, slot, cells = sequence.request_id, sequence.slot, len(block.tokens)
+                restores.append(SlotRestore(name, slot, start, end, block.key, cells))
+                start = end
         return restores
 
     def blocked(self, sequence: Sequence) -> bool:
@@ -219,6 +215,9 @@ class Tiering:
         self._planned.clear()
         for restore, good in zip(plan.restores, result.restored, strict=False):
             sequence = sequences[restore.request_id]
+            if not sequence.blocks:
+                # One before it could not be taken over.
+                continue
             block = sequence.blocks[0]
             if not good:
                 self.failures += 1

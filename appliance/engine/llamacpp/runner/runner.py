@@ -292,9 +292,7 @@ class Runner:
                 llama_cpp.llama_memory_seq_rm(self._memory, slot, -1, -1)
             return StepResult(DecodeStatus.TRIM_REFUSED)
         restoring = time.perf_counter()
-        for restore in plan.restores:
-            data = self.blocks.get(restore.key)
-            restored.append(data is not None and self._state.restore(restore.slot, restore.start, restore.end, data))
+        restored += self._state.restore_all(plan.restores, self.blocks)
         restore_s = time.perf_counter() - restoring if plan.restores else 0.0
         return replace(self._decode(plan), restore_s=restore_s)
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import llama_cpp
 import numpy as np
 
 from appliance.engine.llamacpp.messages import Ready, WorkerConfig
+from appliance.engine.llamacpp.step import SlotRestore
 
 
 class SequenceState:
@@ -54,6 +56,17 @@ class SequenceState:
             return True
         finally:
             self._clear()
+
+    def restore_all(self, restores: Iterable[SlotRestore], blocks: Mapping[bytes, Any]) -> list[bool]:
+        """Whether each was done. After one that was not, nothing more goes to its slot: that would leave a gap."""
+        done: list[bool] = []
+        broken: set[int] = set()
+        for one in restores:
+            data = None if one.slot in broken else blocks.get(one.key)
+            done.append(data is not None and self.restore(one.slot, one.start, one.end, data))
+            if not done[-1]:
+                broken.add(one.slot)
+        return done
 
     def _clear(self) -> None:
         llama_cpp.llama_memory_seq_rm(self._memory, self._spare, -1, -1)

@@ -300,6 +300,35 @@ def test_more_chats_than_seats_keep_their_turns() -> None:
         assert turn.cached >= len(first.prompt)
 
 
+def test_a_thought_that_no_next_turn_begins_with_is_given_back_at_once() -> None:
+    box = Box()
+    box.add("thinks", document(0, 60), max_tokens=40, keeps_answer=False)
+    box.add("says", document(1, 60), max_tokens=40)
+    box.run()
+    held = {len(slot.tokens) for slot in box.scheduler.slots.slots if slot.tokens}
+    assert held == {60, 60 + len(box.said["says"]) - (box.endings["says"] is Finish.LENGTH)}
+    # Its next turn, without the thought, finds all of the prompt.
+    turn = box.add("turn", [*document(0, 60), 2, 2, 2], max_tokens=3)
+    box.step()
+    assert turn.cached == 60
+    box.run()
+
+
+def test_what_a_waiting_request_will_begin_with_is_not_given_back_before_other_chats() -> None:
+    box = Box(SchedulerLimits(seats=1, slots=3, seat_context=CONTEXT, step=40, chunk_beside_decode=12))
+    for number in range(2):
+        box.add(f"idle{number}", [number + 1, 3] * 20, max_tokens=1)
+        box.run()
+    box.add("long", [4] * 60, max_tokens=30)
+    box.step()
+    box.add("waits", [*box.sequences["idle0"].tokens, 2], max_tokens=1)
+    box.scheduler.slots.evict_one()
+    held = [slot.tokens[:2] for slot in box.scheduler.slots.slots if slot.owner is None and slot.tokens]
+    assert held == [[1, 3]]
+    box.run()
+    assert box.sequences["waits"].cached >= 40
+
+
 def test_a_memory_that_refuses_at_run_time_is_not_asked_again() -> None:
     box = Box(SchedulerLimits(seats=1, slots=1, seat_context=CONTEXT, step=40, chunk_beside_decode=12), parts=False)
     box.add("a", document(0, 100), max_tokens=4)
@@ -355,6 +384,7 @@ class Everything(RuleBasedStateMachine):
         owner=st.sampled_from([None, "x", "y"]),
         priority=st.sampled_from([INTERACTIVE, BATCH]),
         rules=st.none() | THOUGHTS,
+        keeps_answer=st.booleans(),
     )
     def add(
         self,
@@ -365,9 +395,11 @@ class Everything(RuleBasedStateMachine):
         owner: str | None,
         priority: int,
         rules: ThoughtRules | None,
+        keeps_answer: bool,
     ) -> None:
         name = f"r{len(self.box.sequences)}"
-        self.box.add(name, document(number, length) + tail, max_tokens, rules, owner=owner, priority=priority)
+        more = {"owner": owner, "priority": priority, "keeps_answer": keeps_answer}
+        self.box.add(name, document(number, length) + tail, max_tokens, rules, **more)
 
     @precondition(lambda self: set(self.box.sequences) - set(self.box.endings))
     @rule(data=st.data())

@@ -9,8 +9,8 @@ from hypothesis.stateful import initialize, rule
 
 from appliance.engine.llamacpp.scheduler import SchedulerLimits
 from appliance.engine.llamacpp.step import DecodeStatus, SlotRestore
-from appliance.engine.llamacpp.tier_blocks import TierLimits, block_key, block_tokens_for
-from appliance.engine.llamacpp.tier_index import IDLE_TICKS, PAUSE_TICKS, TierIndex
+from appliance.engine.llamacpp.tier_blocks import TierLimits
+from appliance.engine.llamacpp.tier_index import IDLE_TICKS, PAUSE_TICKS
 from appliance.engine.llamacpp.tiering import SMALLEST_END_TOKENS, WORTH_TOKENS
 from tests.appliance.engine.llamacpp.test_sharing import CONTEXT, SEATS, Box, Everything, document
 from tests.appliance.engine.llamacpp.unified_cache import BYTES_PER_TOKEN
@@ -138,12 +138,40 @@ def test_a_block_that_cannot_be_taken_over_is_dropped_and_the_prompt_computed() 
     assert box.endings["second"] is not None
 
 
+def test_a_chat_of_many_blocks_is_taken_over_in_one_step() -> None:
+    """Steps beside long prompts are long: one block in each would keep a chat waiting that is all there."""
+    box = box_with()
+    turns(box)
+    second = box.add("second", [*box.sequences["first0"].tokens, 4], max_tokens=1)
+    plan = box.step()
+    assert [(one.start, one.end) for one in plan.restores] == [(0, 32), (32, 64), (64, 96)]
+    assert (second.computed, second.blocks) == (96, [])
+    box.run()
+
+
+def test_after_a_block_that_fails_no_other_leaves_a_gap() -> None:
+    box = box_with()
+    turns(box)
+    second = box.add("second", [*box.sequences["first0"].tokens, 4], max_tokens=3)
+    restores, restore = [0], box.cache._restore
+
+    def fails_once(one: SlotRestore) -> bool:
+        restores[0] += 1
+        return restores[0] != 2 and restore(one)
+
+    box.cache._restore = fails_once  # type: ignore[method-assign]
+    box.step()
+    assert (restores[0], second.computed, second.blocks) == (2, 32, [])
+    box.run()
+    assert (box.scheduler.tiers.failures, box.endings["second"] is not None) == (1, True)
+
+
 def test_an_aborted_request_leaves_nothing_behind() -> None:
     box = box_with()
     turns(box)
     box.add("second", [*box.sequences["first0"].tokens, 4], max_tokens=3)
     plan = box.step()
-    assert [type(restore) for restore in plan.restores] == [SlotRestore]
+    assert {type(restore) for restore in plan.restores} == {SlotRestore}
     box.scheduler.abort("second")
     box.run()
     box.scheduler.check_integrity()
@@ -280,52 +308,6 @@ def test_a_memory_that_refuses_later_leaves_no_file_behind(on_its_way: bool) -> 
     box.run()
     assert not box.scheduler.slots.shares
     assert (box.disk, box.on_its_way, box.cache.blocks, len(index)) == ({}, [], {}, 0)
-
-
-def test_files_of_an_earlier_run_that_are_of_no_use_are_deleted() -> None:
-    """Those without what they follow, those beyond the bound, and all of them where nothing is kept any more."""
-    index = TierIndex(TierLimits(1000, 400, 32, BYTES_PER_TOKEN))
-    chain: list[tuple[bytes, list[int]]] = []
-    parent = b""
-    for number in range(3):
-        tokens = [number] * 32
-        chain.append((parent, tokens))
-        parent = block_key(parent, tokens)
-    assert index.find_on_disk(*chain[0], 320) is not None
-    assert index.find_on_disk(*chain[1], 320) is None
-    assert index.find_on_disk(*chain[2], 320) is None
-    assert index.take_work().delete == [block_key(*one) for one in chain[1:]]
-    assert (len(index), index.disk_bytes) == (1, 320)
-    index.clear()
-    assert index.take_work().delete == [block_key(*chain[0])]
-    assert index.find_on_disk(*chain[0], 320) is None
-    assert index.take_work().delete == [block_key(*chain[0])]
-    index.check_integrity()
-
-
-def test_a_block_that_is_kept_again_while_its_first_write_is_under_way_is_written_anew() -> None:
-    index = TierIndex(TierLimits(1000, 1000, 32, BYTES_PER_TOKEN))
-    tokens = [1] * 32
-    index.keep(b"", tokens, 320)
-    (first,) = index.all()
-    assert index.write(first)
-    index.discard(first)
-    index.keep(b"", tokens, 320)
-    (again,) = index.all()
-    assert not index.write(again)
-    index.check_integrity()
-    # The file of the first one has bytes that were no good.
-    index.take_work()
-    index.was_written(again.key, good=True)
-    assert (again.on_disk, index.disk_bytes, index.take_work().delete) == (False, 0, [again.key])
-    assert index.write(again)
-    index.was_written(again.key, good=True)
-    assert (again.on_disk, index.disk_bytes, index.memory_bytes) == (True, 320, 320)
-    index.check_integrity()
-
-
-def test_blocks_are_no_longer_than_16_mib() -> None:
-    assert [block_tokens_for(size) for size in (0, 2048, 57_344, 131_072, 2**20)] == [256, 256, 256, 128, 32]
 
 
 class WithTiers(Everything):

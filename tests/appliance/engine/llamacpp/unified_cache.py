@@ -99,7 +99,11 @@ class UnifiedCache:
             for change in plan.memory:
                 self._drop(change.slot if isinstance(change, SlotTrim) else change.target, 0)
             return StepResult(DecodeStatus.TRIM_REFUSED)
-        restored += [self._restore(restore) for restore in plan.restores]
+        broken: set[int] = set()
+        for restore in plan.restores:
+            restored.append(restore.slot not in broken and self._restore(restore))
+            if not restored[-1]:
+                broken.add(restore.slot)
         if fail in (DecodeStatus.ABORTED, DecodeStatus.INVALID_BATCH):
             for entry in plan.work:
                 self._drop(entry.slot, 0)
