@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from appliance.api.access import Access, Entry, address_of, caller_of, cookie_name, session_secret
 from appliance.api.openapi import json_body
-from appliance.api.replies import empty_reply, json_reply, read_body
+from appliance.api.replies import RowId, empty_reply, json_reply, read_body
 from appliance.schemas.accounts import (
     LoginBody,
     LogoutBody,
@@ -140,7 +140,7 @@ def _people(access: Access, accounts: Accounts, lane: SlowLane) -> APIRouter:
         return json_reply(SessionList(items=tuple(session_body(one, caller) for one in found)))
 
     @router.delete("/sessions/{session_id}", status_code=204, operation_id="my_session_end")
-    async def end_my_session(request: Request, session_id: int) -> Response:
+    async def end_my_session(request: Request, session_id: RowId) -> Response:
         caller = caller_of(request)
         await asyncio.to_thread(accounts.sessions.end, session_id, user_id=caller.user_id, actor=actor_of(caller))
         return empty_reply()

@@ -77,7 +77,10 @@ def _is_foreign(headers: Headers, origin: str | None) -> bool:
     if origin is None:
         # Browsers leave Origin out of GET, but say where they come from. A link on another page may be followed.
         return headers.get("sec-fetch-site") == "cross-site" and headers.get("sec-fetch-mode") != "navigate"
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # "http://[::1"
+        return True
     own = headers.get("host", "").lower()
     asked = parts.netloc.lower()
     default = _DEFAULT_PORTS.get(parts.scheme)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
-from fastapi import Request
+from fastapi import Path, Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
@@ -14,6 +14,8 @@ from appliance.errors import RequestTooLarge
 _Model = TypeVar("_Model", bound=BaseModel)
 
 MOST_BODY_BYTES = 256 * 1024
+RowId = Annotated[int, Path(ge=1, le=2**53)]
+"""An id in an address. JavaScript counts no further, SQLite a little."""
 NO_STORE = {"Cache-Control": "no-store"}
 
 

@@ -131,7 +131,7 @@ class SessionList(_Value):
 class SessionQuery(PageQuery):
     """Of one user, or of all."""
 
-    user_id: int | None = None
+    user_id: int | None = Field(default=None, ge=1, le=2**53)
 
 
 class UserBody(_Value):
@@ -194,7 +194,7 @@ class KeyGrant(_Body):
     answer from 00:00 UTC on."""
 
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1, max_length=16)] = ("inference",)
-    user_id: int | None = None
+    user_id: int | None = Field(default=None, ge=1, le=2**53)
     expires_at: AwareDatetime | None = None
     models: Annotated[tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=100)] | None = (
         None
@@ -252,5 +252,5 @@ class KeyQuery(PageQuery):
     """``query`` is a part of the name. Revoked keys come with ``revoked``."""
 
     query: str | None = Field(default=None, max_length=64)
-    user_id: int | None = None
+    user_id: int | None = Field(default=None, ge=1, le=2**53)
     revoked: bool = False

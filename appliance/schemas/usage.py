@@ -21,8 +21,8 @@ class UsageQuery(BaseModel):
 
     since: date | None = None
     until: date | None = None
-    key_id: int | None = None
-    user_id: int | None = None
+    key_id: int | None = Field(default=None, ge=1, le=2**53)
+    user_id: int | None = Field(default=None, ge=1, le=2**53)
     model: str | None = Field(default=None, max_length=256)
     by: Annotated[tuple[Group, ...], Field(max_length=4)] = ("day", "key", "user", "model")
     format: Literal["json", "csv"] = "json"
@@ -62,8 +62,8 @@ class RequestQuery(BaseModel):
 
     before: int | None = Field(default=None, ge=1, le=2**53)
     limit: int = Field(default=100, ge=1, le=500)
-    key_id: int | None = None
-    user_id: int | None = None
+    key_id: int | None = Field(default=None, ge=1, le=2**53)
+    user_id: int | None = Field(default=None, ge=1, le=2**53)
     errors_only: bool = False
 
 

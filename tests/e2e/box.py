@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -174,14 +175,26 @@ class Box:
         return returncode
 
 
-def start_box(home: Home, *arguments: str, key: str = "", wait: bool = True, policy: str = "free") -> Box:
+PACED_R1BOX = (sys.executable, "-m", "tests.fakes.paced_box")
+"""The command with an engine that writes without a model, R1BOX_BENCH_TOKENS_PER_S tokens a second."""
+
+
+def start_box(
+    home: Home,
+    *arguments: str,
+    key: str = "",
+    wait: bool = True,
+    policy: str = "free",
+    command: Sequence[str] = (str(R1BOX),),
+) -> Box:
     """Start ``r1box serve`` on a free port with one engine thread: other tests may run on the other core.
 
     Clients are free to ask for temperature 0, the goldens' one, unless ``policy`` is ``clamp``, as it is by default.
     """
     process = subprocess.Popen(
-        [str(R1BOX), "serve", "--port", "0", "--threads", "1", *arguments],
+        [*command, "serve", "--port", "0", "--threads", "1", *arguments],
         env={**home.environment, "R1BOX_SAMPLING_POLICY": policy},
+        cwd=Path(__file__).parents[2],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

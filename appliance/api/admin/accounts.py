@@ -11,7 +11,7 @@ from starlette.responses import Response
 from appliance.api.access import Access, caller_of
 from appliance.api.account import SlowLane, session_body
 from appliance.api.openapi import json_body
-from appliance.api.replies import empty_reply, json_reply, read_body
+from appliance.api.replies import RowId, empty_reply, json_reply, read_body
 from appliance.schemas.accounts import (
     KeyBody,
     KeyCreate,
@@ -66,7 +66,7 @@ def _user_reading(reading: APIRouter, accounts: Accounts) -> APIRouter:
         return json_reply(UserList(items=page, next=page[-1].id if len(found) > query.limit else None))
 
     @reading.get("/{user_id}", response_model=UserBody, operation_id="users_get")
-    async def get_user(user_id: int) -> Response:
+    async def get_user(user_id: RowId) -> Response:
         return json_reply(user_body(await asyncio.to_thread(users.get, user_id)))
 
     return reading
@@ -103,7 +103,7 @@ def _user_writing(writing: APIRouter, accounts: Accounts, lane: SlowLane) -> API
         operation_id="users_change",
         openapi_extra=json_body(UserChange.__name__),
     )
-    async def change_user(request: Request, user_id: int) -> Response:
+    async def change_user(request: Request, user_id: RowId) -> Response:
         body, caller = await read_body(request, UserChange), caller_of(request)
         role = None if body.role is None else Role(body.role)
         if role is not None:
@@ -128,7 +128,7 @@ def _password_reset(writing: APIRouter, accounts: Accounts, lane: SlowLane) -> A
         operation_id="users_reset_password",
         openapi_extra=json_body(PasswordReset.__name__),
     )
-    async def reset_password(request: Request, user_id: int) -> Response:
+    async def reset_password(request: Request, user_id: RowId) -> Response:
         caller = caller_of(request)
         # Who has an administrator's session must not be able to take over other people's accounts in silence.
         if caller.kind is not CallerKind.LOCAL:
@@ -167,7 +167,7 @@ def keys_router(access: Access, accounts: Accounts) -> APIRouter:
         return json_reply(KeyList(items=page, next=page[-1].id if len(found) > query.limit else None))
 
     @reading.get("/{key_id}", response_model=KeyBody, operation_id="keys_get")
-    async def get_key(key_id: int) -> Response:
+    async def get_key(key_id: RowId) -> Response:
         return json_reply(KeyBody(**_key_fields(await asyncio.to_thread(keys.get, key_id))))
 
     @writing.post(
@@ -187,7 +187,7 @@ def keys_router(access: Access, accounts: Accounts) -> APIRouter:
     @writing.put(
         "/{key_id}", response_model=KeyBody, operation_id="keys_change", openapi_extra=json_body(KeyGrant.__name__)
     )
-    async def change_key(request: Request, key_id: int) -> Response:
+    async def change_key(request: Request, key_id: RowId) -> Response:
         body, caller = await read_body(request, KeyGrant), caller_of(request)
         grant = _grant(body)
         _may_grant(caller, grant.scopes)
@@ -195,7 +195,7 @@ def keys_router(access: Access, accounts: Accounts) -> APIRouter:
         return json_reply(KeyBody(**_key_fields(record)))
 
     @writing.delete("/{key_id}", response_model=KeyBody, operation_id="keys_revoke")
-    async def revoke_key(request: Request, key_id: int) -> Response:
+    async def revoke_key(request: Request, key_id: RowId) -> Response:
         record = await asyncio.to_thread(keys.revoke, key_id, actor=actor_of(caller_of(request)))
         return json_reply(KeyBody(**_key_fields(record)))
 
@@ -219,7 +219,7 @@ def sessions_router(access: Access, accounts: Accounts) -> APIRouter:
         return json_reply(SessionList(items=page, next=page[-1].id if len(found) > query.limit else None))
 
     @writing.delete("/{session_id}", status_code=204, operation_id="sessions_end")
-    async def end_session(request: Request, session_id: int) -> Response:
+    async def end_session(request: Request, session_id: RowId) -> Response:
         await asyncio.to_thread(accounts.sessions.end, session_id, actor=actor_of(caller_of(request)))
         return empty_reply()
 

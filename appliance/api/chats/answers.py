@@ -15,7 +15,7 @@ from appliance.api.access import caller_of
 from appliance.api.chats.bodies import chat_body, count_body, message_body, usage_body
 from appliance.api.health import StatusSource
 from appliance.api.openapi import json_body
-from appliance.api.replies import empty_reply, json_reply, read_body
+from appliance.api.replies import RowId, empty_reply, json_reply, read_body
 from appliance.api.sse import EventStreamResponse
 from appliance.chats.live import (
     Ended,
@@ -75,7 +75,7 @@ def _asking(router: APIRouter, chats: Chats, models: StatusSource) -> None:
         operation_id="chats_ask",
         openapi_extra=json_body(MessageCreate.__name__),
     )
-    async def ask(request: Request, chat_id: int) -> Response:
+    async def ask(request: Request, chat_id: RowId) -> Response:
         owner = caller_of(request).subject
         question, answer = await chats.ask(owner, chat_id, await asked(request, owner, chat_id))
         chat = await asyncio.to_thread(chats.chats.get, owner, chat_id)
@@ -88,7 +88,7 @@ def _asking(router: APIRouter, chats: Chats, models: StatusSource) -> None:
         operation_id="chats_count",
         openapi_extra=json_body(MessageCreate.__name__),
     )
-    async def count(request: Request, chat_id: int) -> Response:
+    async def count(request: Request, chat_id: RowId) -> Response:
         owner = caller_of(request).subject
         return json_reply(count_body(await chats.count(owner, chat_id, await asked(request, owner, chat_id))))
 
@@ -109,7 +109,7 @@ def _asking(router: APIRouter, chats: Chats, models: StatusSource) -> None:
 
 def _looking_on(router: APIRouter, chats: Chats, keep_alive_s: float) -> None:
     @router.get("/{chat_id}/answers/{answer_id}/events", response_class=Response, operation_id="chats_answer_events")
-    async def events(request: Request, chat_id: int, answer_id: int, after: str | None = None) -> Response:
+    async def events(request: Request, chat_id: RowId, answer_id: RowId, after: str | None = None) -> Response:
         owner = caller_of(request).subject
         place = _place(request.headers.get("last-event-id") or after)
         happens = await chats.answer_events(owner, chat_id, answer_id, place)
@@ -117,11 +117,11 @@ def _looking_on(router: APIRouter, chats: Chats, keep_alive_s: float) -> None:
         return EventStreamResponse(encoded, close=happens.aclose, keep_alive_s=keep_alive_s)
 
     @router.post("/{chat_id}/answers/{answer_id}/stop", response_model=MessageBody, operation_id="chats_answer_stop")
-    async def stop(request: Request, chat_id: int, answer_id: int) -> Response:
+    async def stop(request: Request, chat_id: RowId, answer_id: RowId) -> Response:
         return json_reply(message_body(await chats.stop(caller_of(request).subject, chat_id, answer_id)))
 
     @router.post("/{chat_id}/answers/{answer_id}/answer_now", status_code=204, operation_id="chats_answer_now")
-    async def answer_now(request: Request, chat_id: int, answer_id: int) -> Response:
+    async def answer_now(request: Request, chat_id: RowId, answer_id: RowId) -> Response:
         await chats.answer_now(caller_of(request).subject, chat_id, answer_id)
         return empty_reply()
 

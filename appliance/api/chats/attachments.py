@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from appliance.api.access import caller_of
 from appliance.api.chats.bodies import attachment_body
-from appliance.api.replies import empty_reply, json_reply, read_bytes
+from appliance.api.replies import RowId, empty_reply, json_reply, read_bytes
 from appliance.chats.extract import MOST_FILE_BYTES
 from appliance.chats.service import Chats
 from appliance.schemas.chats import AttachmentBody, ModelId
@@ -49,7 +49,7 @@ def attachments_router(chats: Chats) -> APIRouter:
 
     @router.get("/{attachment_id}", response_model=AttachmentBody, operation_id="attachments_get")
     async def get_attachment(
-        request: Request, attachment_id: int, model: Annotated[ModelId | None, Query()] = None
+        request: Request, attachment_id: RowId, model: Annotated[ModelId | None, Query()] = None
     ) -> Response:
         owner = caller_of(request).subject
         file = await asyncio.to_thread(chats.attachments.get, owner, attachment_id)
@@ -57,7 +57,7 @@ def attachments_router(chats: Chats) -> APIRouter:
         return json_reply(attachment_body(file, tokens))
 
     @router.delete("/{attachment_id}", status_code=204, operation_id="attachments_delete")
-    async def delete_attachment(request: Request, attachment_id: int) -> Response:
+    async def delete_attachment(request: Request, attachment_id: RowId) -> Response:
         await asyncio.to_thread(chats.attachments.delete, caller_of(request).subject, attachment_id)
         return empty_reply()
 

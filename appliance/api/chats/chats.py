@@ -12,7 +12,7 @@ from starlette.responses import Response
 from appliance.api.access import caller_of
 from appliance.api.chats.bodies import chat_body, chat_detail, chat_list
 from appliance.api.openapi import json_body
-from appliance.api.replies import NO_STORE, empty_reply, json_reply, read_body
+from appliance.api.replies import NO_STORE, RowId, empty_reply, json_reply, read_body
 from appliance.chats.export import to_markdown
 from appliance.chats.service import Chats
 from appliance.schemas.chats import (
@@ -64,7 +64,7 @@ def _all_chats(router: APIRouter, chats: Chats) -> None:
 
 def _one_chat(router: APIRouter, chats: Chats) -> None:
     @router.get("/{chat_id}", response_model=ChatDetail, operation_id="chats_get")
-    async def get_chat(request: Request, chat_id: int) -> Response:
+    async def get_chat(request: Request, chat_id: RowId) -> Response:
         chat, messages = await chats.tree(caller_of(request).subject, chat_id)
         # A chat may have megabytes.
         return await asyncio.to_thread(lambda: json_reply(chat_detail(chat, messages)))
@@ -75,7 +75,7 @@ def _one_chat(router: APIRouter, chats: Chats) -> None:
         operation_id="chats_change",
         openapi_extra=json_body(ChatChange.__name__),
     )
-    async def change_chat(request: Request, chat_id: int) -> Response:
+    async def change_chat(request: Request, chat_id: RowId) -> Response:
         body, owner = await read_body(request, ChatChange), caller_of(request).subject
         chat = await asyncio.to_thread(
             chats.chats.change, owner, chat_id, title=body.title, pinned=body.pinned, leaf_id=body.leaf_id
@@ -83,12 +83,12 @@ def _one_chat(router: APIRouter, chats: Chats) -> None:
         return json_reply(chat_body(chat))
 
     @router.delete("/{chat_id}", status_code=204, operation_id="chats_delete")
-    async def delete_chat(request: Request, chat_id: int) -> Response:
+    async def delete_chat(request: Request, chat_id: RowId) -> Response:
         await chats.delete(caller_of(request).subject, chat_id)
         return empty_reply()
 
     @router.get("/{chat_id}/export", response_class=Response, operation_id="chats_export")
-    async def export_chat(request: Request, chat_id: int, query: Annotated[ExportQuery, Query()]) -> Response:
+    async def export_chat(request: Request, chat_id: RowId, query: Annotated[ExportQuery, Query()]) -> Response:
         chat, messages = await chats.tree(caller_of(request).subject, chat_id)
         if query.format == "json":
             media_type, ending = "application/json", "json"
