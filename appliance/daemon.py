@@ -219,7 +219,7 @@ class Daemon:
         self._host.on_change(self._facts.note)
         fixups = all_fixups(models=self._host, verifier=self._facts, hardware=self._hardware, offload=self._offload)
         self._operations = self._make_operations()
-        self._issues = IssueBoard(self._facts, CHECKS, fixups)
+        self._issues = IssueBoard(self._facts, CHECKS, fixups, on_change=self._operations.alerts.note)
         self._recorder = ServingRecorder(self._host, self._admissions)
         self._books = Bookkeeping(foundation.database, foundation.accounts.audit, self._settings)
         self._chat = ChatService(
@@ -271,6 +271,7 @@ class Daemon:
                     software=SoftwareReader(self._foundation.models),
                     serving=self._recorder,
                 ),
+                alerts=self._operations.alerts,
                 logs=self._foundation.logs,
                 settings=self._live,
                 identity=self._names,

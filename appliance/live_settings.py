@@ -49,7 +49,8 @@ def change_settings(store: SettingsStore, audit: AuditLog, values: Mapping[str, 
     changed = store.check(values)
     with audit.together() as append:
         for name in sorted(values):
-            new = HIDDEN if name in SECRET else changed.get(name)
+            new = changed.get(name)
+            new = HIDDEN if name in SECRET and new else new
             append(actor, "settings.change", name, {"from": _short(before[name].stored), "to": _short(new)})
         # The rows stay only if the file was written.
         return store.write(changed)

@@ -1,4 +1,4 @@
-"""What serves operators beside the models: jobs. Put together by the settings for one run of the daemon."""
+"""What serves operators beside the models: jobs and alerts. Put together by the settings for one run of the daemon."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 from sqlalchemy import Engine
 
+from appliance.alerts.service import AlertService
+from appliance.alerts.types import AlertConfig
 from appliance.jobs.examine import examine
 from appliance.jobs.rows import JobRows
 from appliance.jobs.service import JobService
@@ -43,17 +45,32 @@ class Operations:
         self._place = place
         lanes = {STORE_LANE: settings.jobs_at_once, QUICK_LANE: QUICK_AT_ONCE}
         self.folders = place.folders
+        self.alerts = AlertService(alert_config(settings))
         rows = JobRows(database, audit)
         self.jobs = JobService(rows, all_works(place), lanes, keep=settings.jobs_keep, folders=place.folders.now)
 
     def retune(self, settings: Settings) -> None:
-        """Other hubs and limits for jobs that begin from now on."""
+        """Other hubs and limits for jobs that begin from now on, other receivers of alerts."""
+        self.alerts.use(alert_config(settings))
         self.jobs.use(all_works(replace(self._place, settings=settings)))
 
     async def start(self) -> None:
         """Begin the background work."""
         await self.jobs.start()
+        await self.alerts.start()
 
     async def aclose(self) -> None:
         """End it."""
+        await self.alerts.aclose()
         await self.jobs.aclose()
+
+
+def alert_config(settings: Settings) -> AlertConfig:
+    """The settings' part in alerts."""
+    return AlertConfig(
+        urls=settings.alert_urls,
+        secret=settings.alert_secret,
+        severity=settings.alert_severity,
+        loopback=settings.alert_loopback,
+        ca_bundle=settings.alert_ca_bundle,
+    )

@@ -52,12 +52,17 @@ FILE_ONLY = frozenset(
         "modelscope_token_file",
         "hub_proxy",
         "hub_ca_bundle",
+        "alert_loopback",
+        "alert_ca_bundle",
     }
 )
 """Settings that only whoever owns the machine sets, in the file, by a variable or a flag: where the box reads and
 writes, what it trusts, which code it loads."""
-SECRET = frozenset({"hub_proxy"})
+SECRET = frozenset({"hub_proxy", "alert_urls", "alert_secret"})
 """Settings whose values are shown to nobody."""
+MOST_ALERT_URLS = 8
+ALERT_URL_PATTERN = r"^https?://[^\s@/?#]+(/[^\s#]*)?$"
+"""An address without credentials."""
 ENDPOINT_PATTERN = r"^https?://[^\s@?#]+$"
 """An address without credentials, query and fragment."""
 ORIGIN_PATTERN = r"^[a-z][a-z0-9+.-]*://[^\s/@?#]+$"
@@ -331,6 +336,34 @@ class Settings(BaseSettings):
         ge=0,
         description="Most bytes of the log files (logs in the state folder), which are written where systemd's journal "
         "does not take the log; 0 writes none.",
+    )
+    alert_urls: Annotated[
+        tuple[Annotated[str, Field(pattern=ALERT_URL_PATTERN, max_length=1024)], ...],
+        NoDecode,
+        BeforeValidator(_listed),
+    ] = Field(
+        default=(),
+        max_length=MOST_ALERT_URLS,
+        repr=False,
+        description="Addresses that issues are posted to when they open and close (docs/alerts.md), with commas "
+        "between them.",
+    )
+    alert_secret: str | None = Field(
+        default=None,
+        min_length=16,
+        max_length=256,
+        repr=False,
+        description="Secret that signs what is posted there. Without it nothing is signed.",
+    )
+    alert_severity: Literal["info", "warning", "error"] = Field(
+        default="warning", description="Least severity of issues that are posted: info, warning or error."
+    )
+    alert_loopback: bool = Field(
+        default=False, description="Allow alert_urls of this machine itself, such as an Alertmanager beside the box."
+    )
+    alert_ca_bundle: Folder | None = Field(
+        default=None,
+        description="PEM file with certificates that are trusted for alert_urls beside the usual ones.",
     )
     hub_order: Literal["huggingface,modelscope", "modelscope,huggingface", "huggingface", "modelscope"] = Field(
         default="huggingface,modelscope",

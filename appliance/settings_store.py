@@ -49,6 +49,9 @@ NOW = frozenset(
         "huggingface_endpoint",
         "modelscope_endpoint",
         "download_bytes_per_s",
+        "alert_urls",
+        "alert_secret",
+        "alert_severity",
     }
 )
 """Settings that hold from the next request on."""
@@ -155,7 +158,7 @@ class SettingsStore:
         found = []
         for name, field in Settings.model_fields.items():
             origin, place = origin_of(name, self._flags, self._settings.state_dir)
-            values = [HIDDEN if name in SECRET and one is not None else one for one in (value[name], stored[name])]
+            values = [HIDDEN if name in SECRET and one else one for one in (value[name], stored[name])]
             found.append(
                 SettingState(
                     name=name,

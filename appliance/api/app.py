@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 from appliance.api.access import Access, Entry, check_rules
 from appliance.api.account import SlowLane, account_router
 from appliance.api.admin.accounts import keys_router, sessions_router, users_router
+from appliance.api.admin.alerts import AlertSource, alerts_router
 from appliance.api.admin.audit import audit_router
 from appliance.api.admin.box import box_router
 from appliance.api.admin.hardware import HardwareSource, hardware_router
@@ -25,6 +26,7 @@ from appliance.api.admin.offload import OffloadSource, offload_router
 from appliance.api.admin.operators import OperatorServices, operators_router
 from appliance.api.admin.settings import SettingSource, settings_router
 from appliance.api.admin.telemetry import TelemetrySource, telemetry_router
+from appliance.api.admin.trail import Trail
 from appliance.api.admin.usage import usage_router
 from appliance.api.anthropic.messages import messages_router
 from appliance.api.chats.answers import answers_router
@@ -66,9 +68,9 @@ def _no_authority() -> bytes | None:
 class ApiServices:
     """What the API stands on. ``models`` is ``ModelHost``, ``telemetry`` ``TelemetryService``, ``hardware``
     ``HardwareReader``, ``offload`` ``OffloadService``, ``issues`` ``IssueBoard``,
-    ``jobs`` ``JobService``, ``removal`` ``ModelRemover``, ``logs`` ``LogRing``, ``settings`` ``LiveSettings``,
-    ``identity`` ``BoxNames``. ``allowed_origins``: other servers whose pages may use the API. ``known_names``: the
-    box's own. ``authority`` reads its own authority (PEM)."""
+    ``jobs`` ``JobService``, ``removal`` ``ModelRemover``, ``alerts`` ``AlertService``, ``logs`` ``LogRing``,
+    ``settings`` ``LiveSettings``, ``identity`` ``BoxNames``. ``allowed_origins``: other servers whose pages may use the
+    API. ``known_names``: the box's own. ``authority`` reads its own authority (PEM)."""
 
     chat: ChatService
     chats: Chats
@@ -83,6 +85,7 @@ class ApiServices:
     issues: IssueSource
     jobs: JobSource
     operators: OperatorServices
+    alerts: AlertSource
     logs: LogSource
     settings: SettingSource
     identity: Callable[[], BoxIdentity]
@@ -160,10 +163,12 @@ def _admin(access: Access, services: ApiServices, app: FastAPI) -> APIRouter:
     # A new detection changes nothing on the machine, so it is reading too.
     reading.include_router(hardware_router(services.hardware))
     reading.include_router(operators_router(services.operators))
+    trail = Trail(services.accounts.audit)
     operating = access.router(Permission.ADMIN_READ, unsafe=Permission.ADMIN_WRITE)
-    operating.include_router(offload_router(services.offload))
-    operating.include_router(model_admin_router(services.models, services.removal))
-    operating.include_router(issues_router(services.issues))
+    operating.include_router(offload_router(services.offload, trail))
+    operating.include_router(model_admin_router(services.models, services.removal, trail))
+    operating.include_router(issues_router(services.issues, trail))
+    operating.include_router(alerts_router(services.alerts, trail))
     operating.include_router(jobs_router(services.jobs, keep_alive_s=services.keep_alive_s))
     accounts, seeing = services.accounts, access.router(Permission.ACCOUNTS_READ)
     seeing.include_router(usage_router(services.usage))

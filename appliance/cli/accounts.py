@@ -43,6 +43,22 @@ def open_accounts() -> Iterator[Accounts]:
         database.dispose()
 
 
+def noted(action: str, target: str | None = None, **details: object) -> None:
+    """A row of the audit log for what this command did. Where the log cannot be written (another user's state folder)
+    the deed stays done, and a warning says so."""
+    from rich.markup import escape
+    from sqlalchemy.exc import DatabaseError
+
+    from appliance.cli.output import stderr
+
+    try:
+        with open_accounts() as accounts:
+            accounts.audit.record(console(), action, target, details)
+    except (AppError, DatabaseError) as error:
+        reason = error.message if isinstance(error, AppError) else str(error.orig)
+        stderr().print(f"[yellow]Warning:[/] this is not in the audit log: {escape(reason)}")
+
+
 def console() -> Actor:
     """Whoever runs this command, as the audit log names them."""
     from appliance.security.identity import Actor

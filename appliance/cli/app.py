@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from appliance.cli import (
+    alerts,
     audit,
     bundle,
     cache,
@@ -54,6 +55,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(keys.app, name="keys")
 app.add_typer(users.app, name="users")
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(settings.app, name="settings")
 app.add_typer(tls.app, name="tls")
 app.add_typer(cache.app, name="cache")

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from appliance.cli import bundle_keys
+from appliance.cli.accounts import noted
 from appliance.cli.bundle_keys import KeyFile, PasswordFile, open_secret_key, trusted_keys
 from appliance.cli.bundle_view import describe_bundle, print_report, report_row
 from appliance.cli.models import check_chat_template, open_catalogue, open_store
@@ -194,6 +195,8 @@ def import_(
     if store.default_id() is None or default_is_demo(store):
         store.set_default(result.model.id)
     model = result.model
+    folder = str(folders[0])[:1024]
+    noted("bundle.import", model.id, path=folder, sha256=model.sha256, unsigned_allowed=allow_unsigned, anyway=anyway)
     if as_json:
         print_json(
             {
@@ -344,7 +347,7 @@ def _judge(manifest: BundleManifest) -> Judgement:
 
 
 def _record_untrusted(record: UntrustedImport) -> None:
-    """Who took what nobody vouches for: a line in the log."""
+    """Who took what nobody vouches for: a line in the log, a row of the audit log."""
     import structlog
 
     from appliance.logs import configure_logging
@@ -359,6 +362,8 @@ def _record_untrusted(record: UntrustedImport) -> None:
         content_sha256=record.content_sha256,
         key_id=record.key_id,
     )
+    details = {"path": record.path[:1024], "content_sha256": record.content_sha256, "key": record.key_id}
+    noted("bundle.import_untrusted", record.bundle, **details)
 
 
 def _user() -> str:

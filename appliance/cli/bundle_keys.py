@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from appliance.cli.accounts import noted
 from appliance.cli.output import print_json, stderr, stdout
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ def add(
     if owner:
         parsed = PublicKey(parsed.key_id, parsed.raw, printable(owner).strip()[:200])
     add_key(trusted_keys_dir(), parsed)
+    noted("trust.add", parsed.id, owner=parsed.owner)
     typer.echo(f"Bundles signed with {parsed.id} ({parsed.owner}) are accepted now.")
 
 
@@ -77,6 +79,7 @@ def remove(
     if not yes:
         typer.confirm(f"Accept no more bundles signed with {key_id}?", abort=True)
     removed = remove_key(trusted_keys_dir(), key_id)
+    noted("trust.remove", removed.id, owner=removed.owner)
     typer.echo(f"Bundles signed with {removed.id} ({removed.owner}) are not accepted any more.")
 
 

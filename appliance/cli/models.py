@@ -9,6 +9,7 @@ import msgspec
 import typer
 from rich.markup import escape
 
+from appliance.cli.accounts import noted
 from appliance.cli.output import copy_progress, print_json, size, stderr, stdout
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def import_model(
     if is_gguf and (store.default_id() is None or _default_is_demo(store)):
         store.set_default(model.id)
     is_default = store.default_id() == model.id
+    noted("model.import", model.id, path=str(path)[:1024], sha256=model.sha256, is_new=result.is_new)
     if as_json:
         print_json({"schema": 1, **_row(model), "is_new": result.is_new, "default": is_default})
         return
@@ -161,6 +163,7 @@ def _details(model: InstalledModel) -> list[tuple[str, str]]:
 def set_default(model_id: ModelId) -> None:
     """Choose what 'r1box serve' loads."""
     model = open_store().set_default(model_id)
+    noted("model.default", model.id)
     typer.echo(f"'r1box serve' now loads {model.id}.")
 
 
@@ -206,7 +209,9 @@ def remove(
     """Delete a model from the store."""
     if not yes:
         typer.confirm(f"Delete {model_id} from the store?", abort=True)
-    typer.echo(f"Removed {open_store().remove(model_id, force=force)}.")
+    removed = open_store().remove(model_id, force=force)
+    noted("model.remove", removed)
+    typer.echo(f"Removed {removed}.")
 
 
 def check_chat_template(facts: ChatTemplateFacts) -> TemplateFindings:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from appliance.cli.accounts import noted
 from appliance.cli.output import print_json, size, stderr, stdout
 
 if TYPE_CHECKING:
@@ -160,6 +161,9 @@ def _pull(
         result = pull(store, choice, context, name=name)
     if _has_no_real_default(store):
         store.set_default(result.model.id)
+    listing = choice.listing
+    source = {"hub": listing.hub.value, "repository": listing.repository, "revision": listing.revision}
+    noted("model.pull", result.model.id, **source, sha256=result.model.sha256, is_new=result.is_new)
     _print_result(choice, result, is_default=store.default_id() == result.model.id, as_json=as_json)
 
 

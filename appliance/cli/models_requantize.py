@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from appliance.cli.accounts import noted
 from appliance.cli.output import copy_progress, print_json, size, stderr, stdout
 
 
@@ -52,6 +53,7 @@ def requantize_command(
             catalogue=open_catalogue(),
         )
     new = made.result.model
+    noted("model.requantize", new.id, source=model.id, sha256=new.sha256)
     warnings = [*made.warnings, *new.warnings]
     if as_json:
         print_json(

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import structlog
 
@@ -20,6 +21,7 @@ from appliance.schemas.issues import SEVERITIES, FixupButton, FixupResult, Issue
 
 _log = structlog.get_logger(__name__)
 
+Change = Literal["issue.opened", "issue.changed", "issue.closed"]
 LOOK_EVERY_S = 15.0
 _LOOKS_WITHOUT = 2
 
@@ -41,11 +43,14 @@ class IssueBoard:
         fixups: Sequence[Fixup],
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        on_change: Callable[[Change, Issue], None] = lambda _change, _issue: None,
     ) -> None:
+        """``on_change`` hears of what opens, closes and changes its severity; it returns at once."""
         self._facts = facts
         self._checks = tuple(checks)
         self._fixups = {fixup.name: fixup for fixup in fixups}
         self._sleep = sleep
+        self._on_change = on_change
         self._open: dict[str, _Open] = {}
         self._checked_at: datetime | None = None
         self._looking = asyncio.Lock()
@@ -73,8 +78,12 @@ class IssueBoard:
                     self._open[key] = _Open(problem, facts.now)
                     write = _log.error if problem.severity == "error" else _log.warning
                     write("issue_opened", issue=key, severity=problem.severity, message=problem.message)
+                    self._on_change("issue.opened", self._issue(self._open[key]))
                 else:
+                    has_changed = known.problem.severity != problem.severity
                     known.problem, known.missed = problem, 0
+                    if has_changed:
+                        self._on_change("issue.changed", self._issue(known))
             for key, one in list(self._open.items()):
                 if key in found:
                     continue
@@ -82,6 +91,7 @@ class IssueBoard:
                 if settled or one.missed >= _LOOKS_WITHOUT:
                     del self._open[key]
                     _log.info("issue_gone", issue=key)
+                    self._on_change("issue.closed", self._issue(one))
         return self.issues()
 
     async def fix(self, issue_id: str, name: str) -> FixupResult:

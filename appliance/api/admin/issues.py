@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from appliance.api.admin.trail import Trail
 from appliance.schemas.issues import FixupResult, IssueList
 
 
@@ -20,7 +21,7 @@ class IssueSource(Protocol):
     async def fix(self, issue_id: str, name: str) -> FixupResult: ...
 
 
-def issues_router(issues: IssueSource) -> APIRouter:
+def issues_router(issues: IssueSource, trail: Trail) -> APIRouter:
     """The routes."""
     router = APIRouter(prefix="/api/admin/issues", tags=["issues"])
 
@@ -33,8 +34,10 @@ def issues_router(issues: IssueSource) -> APIRouter:
         return _json(await issues.look())
 
     @router.post("/{issue_id}/fixups/{name}", response_model=FixupResult, operation_id="issues_fix")
-    async def fix(issue_id: str, name: str) -> Response:
-        return _json(await issues.fix(issue_id, name))
+    async def fix(request: Request, issue_id: str, name: str) -> Response:
+        async with trail.act(request, "issue.fix", issue_id, fixup=name[:64]):
+            done = await issues.fix(issue_id, name)
+        return _json(done)
 
     return router
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from appliance.api.access import caller_of
+from appliance.api.admin.trail import Trail
 from appliance.api.replies import empty_reply
 from appliance.engine.base import EngineInfo
 from appliance.errors import ModelNotFound
@@ -35,7 +36,7 @@ class ModelRemoval(Protocol):
     def remove(self, model_id: str, actor: Actor) -> None: ...
 
 
-def model_admin_router(models: ModelAdmin, removal: ModelRemoval) -> APIRouter:
+def model_admin_router(models: ModelAdmin, removal: ModelRemoval, trail: Trail) -> APIRouter:
     """The routes. Each change answers when it is done, with the model as it is then; ``GET`` shows its progress."""
     router = APIRouter(prefix="/api/admin/models", tags=["models"])
 
@@ -55,22 +56,25 @@ def model_admin_router(models: ModelAdmin, removal: ModelRemoval) -> APIRouter:
         return _json(await entry(model_id))
 
     @router.post("/{model_id}/load", response_model=ModelEntry, operation_id="models_load")
-    async def load(model_id: str, wish: LoadRequest | None = None) -> Response:
+    async def load(request: Request, model_id: str, wish: LoadRequest | None = None) -> Response:
         wish = wish or LoadRequest()
         await entry(model_id)
-        await models.load(model_id, swap=wish.swap, pin=wish.pin)
+        async with trail.act(request, "model.load", model_id, swap=wish.swap, pin=wish.pin):
+            await models.load(model_id, swap=wish.swap, pin=wish.pin)
         return _json(await entry(model_id))
 
     @router.post("/{model_id}/unload", response_model=ModelEntry, operation_id="models_unload")
-    async def unload(model_id: str, wish: UnloadRequest | None = None) -> Response:
+    async def unload(request: Request, model_id: str, wish: UnloadRequest | None = None) -> Response:
         await entry(model_id)
-        await models.unload(model_id, drain_timeout_s=(wish or UnloadRequest()).drain_timeout_s)
+        async with trail.act(request, "model.unload", model_id):
+            await models.unload(model_id, drain_timeout_s=(wish or UnloadRequest()).drain_timeout_s)
         return _json(await entry(model_id))
 
     @router.post("/{model_id}/activate", response_model=ModelEntry, operation_id="models_activate")
-    async def activate(model_id: str) -> Response:
+    async def activate(request: Request, model_id: str) -> Response:
         await entry(model_id)
-        await models.activate(model_id)
+        async with trail.act(request, "model.activate", model_id):
+            await models.activate(model_id)
         return _json(await entry(model_id))
 
     @router.delete("/{model_id}", status_code=204, operation_id="models_remove")

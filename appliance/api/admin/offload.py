@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from appliance.api.admin.trail import Trail
 from appliance.schemas.offload import Offload, OffloadList
 
 
@@ -20,7 +21,7 @@ class OffloadSource(Protocol):
     async def check_all(self) -> None: ...
 
 
-def offload_router(offload: OffloadSource) -> APIRouter:
+def offload_router(offload: OffloadSource, trail: Trail) -> APIRouter:
     """The two routes."""
     router = APIRouter(prefix="/api/admin/offload", tags=["offload"])
 
@@ -29,8 +30,9 @@ def offload_router(offload: OffloadSource) -> APIRouter:
         return _json(OffloadList(models=offload.verdicts()))
 
     @router.post("/check", response_model=OffloadList, operation_id="offload_check")
-    async def check() -> Response:
-        await offload.check_all()
+    async def check(request: Request) -> Response:
+        async with trail.act(request, "offload.check"):
+            await offload.check_all()
         return _json(OffloadList(models=offload.verdicts()))
 
     return router

@@ -275,6 +275,7 @@ def make_box(folder: Path) -> Box:
                 software=SoftwareReader(store),
                 serving=ServingRecorder(manager, admissions),
             ),
+            alerts=operations.alerts,
             logs=logs,
             settings=LiveSettings(SettingsStore(settings, GIVEN), accounts.audit),
             identity=BoxNames(settings, ServerCertificate(settings), "1.2.3"),

@@ -26,6 +26,8 @@ PATHS = {
     "/api/auth/setup",
     "/api/admin/hardware",
     "/api/admin/hardware/refresh",
+    "/api/admin/alerts",
+    "/api/admin/alerts/test",
     "/api/admin/box",
     "/api/admin/requests/live",
     "/api/admin/about",

@@ -163,3 +163,24 @@ def test_an_import_is_recognised_by_the_sites_own_catalogue(
     monkeypatch.setenv("R1BOX_CATALOGUE_DIR", str(folder))
     model = store.get(as_json("import", str(TINY_R1))["id"])
     assert (model.variant, model.recognised_by) == ("R1-Distill-Qwen-1.5B", "sha256")
+
+
+def test_who_imported_and_removed_is_in_the_audit_log(store: ModelStore) -> None:
+    run("import", str(TINY_R1))
+    run("default", "tiny-r1-q8_0")
+    run("remove", "tiny-r1-q8_0", "--yes", "--force")
+    exported = CliRunner().invoke(app, ["audit", "export"]).stdout
+    rows = [json.loads(line) for line in exported.splitlines()]
+    assert [(row["action"], row["target"], row["actor_kind"]) for row in rows[:3]] == [
+        ("model.import", "tiny-r1-q8_0", "console"),
+        ("model.default", "tiny-r1-q8_0", "console"),
+        ("model.remove", "tiny-r1-q8_0", "console"),
+    ]
+    assert json.loads(rows[0]["details"])["sha256"]
+
+
+def test_a_log_that_cannot_be_written_is_a_warning(store: ModelStore, tmp_path: Path) -> None:
+    (tmp_path / "state").write_text("in the way")
+    result = run("import", str(TINY_R1))
+    assert "Imported: tiny-r1-q8_0" in result.stdout
+    assert "not in the audit log" in result.stderr

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 import pytest
@@ -61,6 +61,29 @@ def world() -> World:
 @pytest.fixture
 def board(world: World) -> IssueBoard:
     return IssueBoard(world.facts, [world.check], [world])
+
+
+async def test_listeners_hear_of_what_opens_changes_and_closes(world: World) -> None:
+    heard: list[tuple[str, str, str]] = []
+    board = IssueBoard(
+        world.facts, [world.check], [], on_change=lambda change, issue: heard.append((change, issue.id, issue.severity))
+    )
+    world.looks = 10
+    await board.look()
+    await board.look()
+    world.problems = [replace(BROKEN, severity="error"), BAD]
+    await board.look()
+    world.problems = []
+    await board.look()
+    assert [change for change, _, _ in heard] == ["issue.opened", "issue.changed", "issue.opened"]
+    await board.look()
+    assert heard == [
+        ("issue.opened", "broken@x", "warning"),
+        ("issue.changed", "broken@x", "error"),
+        ("issue.opened", "bad", "error"),
+        ("issue.closed", "broken@x", "error"),
+        ("issue.closed", "bad", "error"),
+    ]
 
 
 async def test_an_issue_keeps_its_date_and_goes_when_it_is_missed_twice(world: World, board: IssueBoard) -> None:
