@@ -8,12 +8,12 @@ One step, in this order:
 1. Aborted sequences leave their slots.
 2. Waiting sequences take free seats (``engine.fair_queue``). What any slot holds of a prompt, its sequence gets without
    computing it (``slots``). Where a sequence before it is computing what it needs, it waits for that.
+   Or it takes over what is kept of its prompt outside of the cache (``tiering``), and goes on in this step.
 3. Every decoding sequence gets its one token, or those that were written for it: nobody who is being answered is
    left out of a step.
 4. Prompts get what the time of a step leaves (``pace``): half of it the one that came first, half the one that is
    done soonest, interactive ones before batch (``prompt_shares``).
-5. Sequences take over what is kept of their prompts outside of the cache, and what ended ones left is saved there, a
-   little in each step (``tiering``).
+5. What ended sequences left is saved outside of the cache, a little in each step (``tiering``).
 6. What slots without a sequence hold is given back, the oldest first, until there are cells for the step's tokens.
    There are always enough: each seat's whole context fits beside the others.
 7. Where no prompt is computed, guesses of what decoding sequences say next come along if that pays (``speculation``),
@@ -40,6 +40,7 @@ from appliance.engine.llamacpp.step import (
     Rejected,
     SequenceEvent,
     SlotCopy,
+    SlotRestore,
     SlotTokens,
     StepPlan,
     StepResult,
@@ -179,6 +180,7 @@ class Scheduler:
         """The next step. Every call is followed by one ``update`` with its result, unless the plan has no work."""
         self._admit()
         self._follow()
+        restores = self._take_over()
         decoding = [s for s in self._running.values() if s.decoding and not (s.leader or s.blocks)][: self._step_limit]
         rows, spare = len(decoding), self._step_limit - len(decoding)
         work: list[SlotTokens] = []
@@ -189,13 +191,13 @@ class Scheduler:
         paced = self.pace.prompt_tokens(rows)
         counts = share_out(self._running.values(), spare if paced is None else min(paced, spare), spare)
         work += [self._entry(self._running[name], count) for name, count in counts.items()]
-        restores = self.tiers.plan_restores(self._running.values(), beside_decode=rows > 0)
-        restored = sum(restore.cells for restore in restores)
+        # What of a block is not wanted takes cells for a moment.
+        spare_cells = sum(restore.cells - (restore.end - restore.start) for restore in restores)
         if self.limits.idle_cells is not None and self.tiers.enabled:
             self.slots.evict_idle(self.limits.idle_cells, self.tiers.is_saved)
-        self.slots.make_room(sum(len(entry.tokens) for entry in work) + restored)
+        self.slots.make_room(sum(len(entry.tokens) for entry in work) + spare_cells)
         if 0 < rows == len(work) == sum(len(entry.tokens) for entry in work):
-            work = self._with_guesses(work, self.slots.free_cells - restored)
+            work = self._with_guesses(work, self.slots.free_cells - spare_cells)
         ended, self._ended = self._ended, []
         self._plan = StepPlan(
             saves=self.tiers.plan_saves(beside_decode=rows > 0),
@@ -212,7 +214,7 @@ class Scheduler:
         plan, self._plan = self._plan, None
         if plan is None:
             raise RuntimeError("update without a plan")
-        self.tiers.update(plan, result, self._running)
+        self.tiers.update(plan, result)
         match result.status:
             case DecodeStatus.DONE:
                 self._step_limit = self.limits.step
@@ -226,6 +228,8 @@ class Scheduler:
                 return self._make_room(plan)
             case DecodeStatus.TRIM_REFUSED:
                 self._share_no_more(plan)
+                return []
+            case DecodeStatus.RESTORE_FAILED:
                 return []
             case _:
                 message = result.message or "the step failed in the engine"
@@ -286,6 +290,14 @@ class Scheduler:
             sequence.cached = computed
         if sequence.leader is None:
             self.tiers.begin(sequence)
+
+    def _take_over(self) -> list[SlotRestore]:
+        """Blocks that sequences take over at the beginning of this step, into cells that are free by then."""
+        decodes = any(s.decoding and not (s.leader or s.blocks) for s in self._running.values())
+        restores = self.tiers.plan_restores(self._running.values(), beside_decode=decodes)
+        self.slots.make_room(sum(restore.cells for restore in restores))
+        self.tiers.take_over(restores, self._running)
+        return restores
 
     def _follow(self) -> None:
         """Sequences that wait for a prefix start when it is there, or will not come."""

@@ -168,10 +168,14 @@ class SlotTable:
         if self.shares and keep < len(slot.tokens):
             self._trim(slot, keep)
 
+    def withdraw(self, slot: Slot, keep: int) -> None:
+        """What was appended beyond ``keep`` never came to be in the cache."""
+        self.tree.trim(slot.index, keep)
+        slot.tokens = slot.tokens[:keep]
+
     def forget(self, slot: Slot) -> None:
         """The runner has cleared the slot."""
-        self.tree.trim(slot.index, 0)
-        slot.tokens = []
+        self.withdraw(slot, 0)
 
     def make_room(self, cells: int) -> None:
         """Give back what slots without owner hold, unused for longest first, until so many cells are free."""

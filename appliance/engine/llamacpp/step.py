@@ -21,6 +21,8 @@ class DecodeStatus(IntEnum):
     TRIM_REFUSED = 100
     """A slot could not drop its tail; the runner cleared every slot that the plan trims or copies to and computed
     nothing."""
+    RESTORE_FAILED = 101
+    """A block could not be taken over: nothing was computed, as work of the step may stand behind it."""
 
 
 @dataclass(frozen=True, slots=True)

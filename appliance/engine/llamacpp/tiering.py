@@ -60,6 +60,7 @@ class Tiering:
         self._pace = pace
         self._seat_context = seat_context
         self._saving: dict[int, _Saving] = {}
+        self._taking: list[tuple[SlotRestore, Sequence, Block]] = []
         self._rescued: list[SlotSave] = []
         self._planned: dict[bytes, tuple[bytes, list[int]]] = {}
         self._save_rate = Average(USUAL_MEMORY_S_PER_BYTE)
@@ -175,7 +176,7 @@ class Tiering:
 
     def plan_restores(self, sequences: Iterable[Sequence], *, beside_decode: bool) -> list[SlotRestore]:
         """Which blocks sequences take over in this step, one after the other of each, as far as its time goes; what
-        lies on disk is asked for."""
+        lies on disk is asked for. ``take_over`` follows when there is room for them."""
         restores: list[SlotRestore] = []
         left_s = TAKE_BESIDE_DECODE_S if beside_decode else TAKE_ALONE_S
         assert self._take_rate.value is not None
@@ -195,6 +196,16 @@ class Tiering:
                 start = end
         return restores
 
+    def take_over(self, restores: Iterable[SlotRestore], sequences: dict[str, Sequence]) -> None:
+        """The step begins with these: what is computed in it may stand behind them."""
+        for restore in restores:
+            sequence = sequences[restore.request_id]
+            self._taking.append((restore, sequence, sequence.blocks.pop(0)))
+            self._slots.append(self._slots.slots[restore.slot], sequence.tokens[restore.start : restore.end])
+            sequence.computed = restore.end
+            if sequence.generated == 0:
+                sequence.cached = restore.end
+
     def blocked(self, sequence: Sequence) -> bool:
         """Whether it waits for the disk: no step moves it on."""
         return bool(sequence.blocks) and not sequence.blocks[0].in_memory
@@ -207,35 +218,37 @@ class Tiering:
 
     # -- results ----------------------------------------------------------------------------------------------------
 
-    def update(self, plan: StepPlan, result: StepResult, sequences: dict[str, Sequence]) -> None:
+    def update(self, plan: StepPlan, result: StepResult) -> None:
         """Take what was saved and taken over, whatever became of the rest of the step."""
         for save, size_bytes in zip(plan.saves, result.saved, strict=False):
             if size_bytes:
                 self.index.keep(*self._planned[save.key], size_bytes)
         self._planned.clear()
-        for restore, good in zip(plan.restores, result.restored, strict=False):
-            sequence = sequences[restore.request_id]
-            if not sequence.blocks:
-                # One before it could not be taken over.
-                continue
-            block = sequence.blocks[0]
-            if not good:
-                self.failures += 1
-                self.leave(sequence)
-                self.index.discard(block)
-                continue
-            self._slots.append(self._slots.slots[restore.slot], sequence.tokens[restore.start : restore.end])
-            self.hit_tokens += restore.end - restore.start
-            self.restored_bytes += block.size_bytes
-            sequence.computed = restore.end
-            if sequence.generated == 0:
-                sequence.cached = restore.end
-            sequence.blocks.pop(0)
-            self.hits += not sequence.blocks
+        tried = len(result.restored)
+        for number, (restore, sequence, block) in enumerate(self._taking):
             self.index.unpin(block)
+            if number < tried and result.restored[number]:
+                self.hit_tokens += restore.end - restore.start
+                self.restored_bytes += block.size_bytes
+                self.hits += restore.end == sequence.kept
+            elif restore.start < sequence.computed:
+                # The first of the sequence that is not there; the others after it go with it.
+                self._give_up(restore, sequence)
+                if number < tried:
+                    self.failures += 1
+                    self.index.discard(block)
+        self._taking.clear()
         self._learn(self._save_rate, sum(result.saved), result.save_s)
         moved = [r for r, good in zip(plan.restores, result.restored, strict=False) if good]
         self._learn(self._take_rate, sum(r.cells for r in moved) * self.index.bytes_per_token, result.restore_s)
+
+    def _give_up(self, restore: SlotRestore, sequence: Sequence) -> None:
+        """The sequence does not have what begins with ``restore``, and computes it."""
+        self._slots.withdraw(self._slots.slots[restore.slot], restore.start)
+        sequence.computed = restore.start
+        if sequence.generated == 0:
+            sequence.cached = restore.start
+        self.leave(sequence)
 
     @staticmethod
     def _learn(rate: Average, size_bytes: float, seconds: float) -> None:

@@ -58,8 +58,15 @@ def texts() -> list[str]:
     return made
 
 
-def test_greedy_answers() -> None:
-    config = WorkerConfig(model_path=str(demo_file()), seats=SEATS, seat_context=CONTEXT, threads=os.cpu_count() or 1)
+@pytest.mark.parametrize("flash", [False, True])
+def test_greedy_answers(flash: bool) -> None:
+    config = WorkerConfig(
+        model_path=str(demo_file()),
+        seats=SEATS,
+        seat_context=CONTEXT,
+        threads=os.cpu_count() or 1,
+        flash_attention=flash,
+    )
     runner = Runner(config, lambda _fraction: None)
     try:
         runner.warm_up()
@@ -78,7 +85,7 @@ def test_greedy_answers() -> None:
     found: Comparison = compare(plain, made.answers)
     scheduler = made.scheduler
     speculation = scheduler.speculation
-    print(f"{found}; plainly {plain_s:.0f} s, with everything {everything_s:.0f} s")
+    print(f"flash attention {flash}: {found}; plainly {plain_s:.0f} s, with everything {everything_s:.0f} s")
     for one in found.differences:
         print(f"  prompt {one.name} parts at token {one.place}, {one.gap} apart")
     print(

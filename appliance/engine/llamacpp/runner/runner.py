@@ -294,6 +294,8 @@ class Runner:
         restoring = time.perf_counter()
         restored += self._state.restore_all(plan.restores, self.blocks)
         restore_s = time.perf_counter() - restoring if plan.restores else 0.0
+        if not all(restored):
+            return StepResult(DecodeStatus.RESTORE_FAILED, restore_s=restore_s)
         return replace(self._decode(plan), restore_s=restore_s)
 
     def _decode(self, plan: StepPlan) -> StepResult:

@@ -104,21 +104,21 @@ class Box:
         assert len({entry.slot for entry in plan.work}) == len(plan.work), "a slot twice in a step"
         if fail is not None and not plan.work:
             fail = None
-        shown = self.cache.run(StepPlan(saves=plan.saves, memory=plan.memory))
-        restored: list[bool] = []
+        shown = self.cache.run(StepPlan(saves=plan.saves, memory=plan.memory, restores=plan.restores))
         if shown.status is DecodeStatus.DONE:
             assert len(self.cache.cells) == self.scheduler.slots.tree.cells, "the cells are counted wrong"
             for slot in self.scheduler.slots.slots:
                 assert self.cache.seen(slot.index) == slot.tokens, "a slot does not see what the table says"
-            result = self.cache.run(StepPlan(restores=plan.restores, work=plan.work), fail=fail)
-            restored = result.restored
+            result = self.cache.run(StepPlan(work=plan.work), fail=fail)
             if fail is None:
                 assert result.status is DecodeStatus.DONE, "the cache was over-committed"
         else:
             result = shown
         self.take(
             self.scheduler.update(
-                StepResult(result.status, result.sampled, "why", 0.0, duration_s, saved=shown.saved, restored=restored)
+                StepResult(
+                    result.status, result.sampled, "why", 0.0, duration_s, saved=shown.saved, restored=shown.restored
+                )
             )
         )
         self.do_tier_work()

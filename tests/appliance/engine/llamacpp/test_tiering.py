@@ -138,15 +138,14 @@ def test_a_block_that_cannot_be_taken_over_is_dropped_and_the_prompt_computed() 
     assert box.endings["second"] is not None
 
 
-def test_a_chat_of_many_blocks_is_taken_over_in_one_step() -> None:
+def test_a_chat_of_many_blocks_is_taken_over_and_answered_in_one_step() -> None:
     """Steps beside long prompts are long: one block in each would keep a chat waiting that is all there."""
     box = box_with()
     turns(box)
     second = box.add("second", [*box.sequences["first0"].tokens, 4], max_tokens=1)
     plan = box.step()
     assert [(one.start, one.end) for one in plan.restores] == [(0, 32), (32, 64), (64, 96)]
-    assert (second.computed, second.blocks) == (96, [])
-    box.run()
+    assert (second.cached, second.blocks, len(box.said["second"])) == (96, [], 1)
 
 
 def test_after_a_block_that_fails_no_other_leaves_a_gap() -> None:

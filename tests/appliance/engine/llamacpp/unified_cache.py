@@ -104,6 +104,8 @@ class UnifiedCache:
             restored.append(restore.slot not in broken and self._restore(restore))
             if not restored[-1]:
                 broken.add(restore.slot)
+        if broken:
+            return StepResult(DecodeStatus.RESTORE_FAILED)
         if fail in (DecodeStatus.ABORTED, DecodeStatus.INVALID_BATCH):
             for entry in plan.work:
                 self._drop(entry.slot, 0)
