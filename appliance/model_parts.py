@@ -91,6 +91,13 @@ def entry_of(
         error=status.error,
         restarts=status.restarts,
         offload=None if verdict is None else verdict.state,
+        imported_at=datetime.fromisoformat(model.imported_at),
+        format=model.format.value,
+        architecture=model.architecture,
+        parameters=model.parameters,
+        trained_context_tokens=model.context_length_trained,
+        sha256=model.sha256,
+        thinks=True if model.profile is not None else None,
     )
     if loaded is None:
         return entry

@@ -3,8 +3,9 @@
 Whoever comes without a key must call the box by a name that it knows (``appliance.api.hosts``); a session's cookie goes
 to such names alone.
 
-A caller is found in this order: ``Authorization: Bearer KEY``, ``X-Api-Key: KEY`` (Anthropic's clients), the session's
-cookie, the admin socket's peer. The first that is there counts; when it is not valid nothing else is tried.
+A caller is found in this order: ``Authorization: Bearer KEY``, or ``Basic`` with the key as the password (of clients
+that know names and passwords alone), ``X-Api-Key: KEY`` (Anthropic's clients), the session's cookie, the admin socket's
+peer. The first that is there counts; when it is not valid nothing else is tried.
 
 Forged requests of other pages (CSRF) are kept out threefold: the cookie is SameSite=Strict; an Origin that is not the
 box's own is refused before anything else (``appliance.api.origins``); and a request that changes something must repeat
@@ -14,6 +15,8 @@ the session's CSRF token in a header, which a page can only know by reading an a
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 import hmac
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -201,9 +204,24 @@ def _key_of(request: Request) -> str | None:
     if header is None:
         return request.headers.get("x-api-key")
     scheme, _, key = header.partition(" ")
-    if scheme.lower() != "bearer":
-        raise Unauthorized(problem="The Authorization header does not say 'Bearer'.")
-    return key.strip()
+    match scheme.lower():
+        case "bearer":
+            return key.strip()
+        case "basic":
+            return _password_of(key.strip())
+        case _:
+            raise Unauthorized(problem="The Authorization header does not say 'Bearer'.")
+
+
+def _password_of(credentials: str) -> str:
+    """RFC 7617: the base64 of ``name:password``; the name is nobody's."""
+    try:
+        _, colon, password = base64.b64decode(credentials, validate=True).decode("utf-8").partition(":")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise Unauthorized(problem="The Authorization header says 'Basic', but what follows is not base64.") from error
+    if not colon:
+        raise Unauthorized(problem="The Authorization header says 'Basic', but has no password; that is the key.")
+    return password
 
 
 def _check_rule(rule: Rule, caller: Caller) -> None:

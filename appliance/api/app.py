@@ -38,6 +38,8 @@ from appliance.api.errors import install_error_handlers
 from appliance.api.health import StatusSource, health_router
 from appliance.api.hosts import HostNames
 from appliance.api.metrics import MetricsSource, metrics_router
+from appliance.api.ollama.chat import answers_router as ollama_answers_router
+from appliance.api.ollama.models import catalogue_router, refusals_router
 from appliance.api.openai.chat import chat_router
 from appliance.api.openai.completions import completions_router
 from appliance.api.openai.models import ModelDirectory, models_router
@@ -145,6 +147,11 @@ def _inference(access: Access, services: ApiServices) -> APIRouter:
     openai.include_router(models_router(services.models))
     openai.include_router(messages_router(services.chat, keep_alive_s=services.keep_alive_s))
     router.include_router(openai)
+    ollama = APIRouter(prefix="/api")
+    ollama.include_router(ollama_answers_router(services.chat, keep_alive_s=services.keep_alive_s))
+    ollama.include_router(catalogue_router(services.models, services.chat.served, services.version))
+    ollama.include_router(refusals_router())
+    router.include_router(ollama)
     router.include_router(chats_router(services.chats))
     router.include_router(answers_router(services.chats, services.models, keep_alive_s=services.keep_alive_s))
     router.include_router(attachments_router(services.chats))

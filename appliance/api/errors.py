@@ -14,6 +14,7 @@ from starlette.types import Scope
 
 from appliance.api.anthropic.errors import anthropic_envelope, anthropic_status
 from appliance.api.dialects import Dialect, dialect_of
+from appliance.api.ollama.errors import ollama_envelope
 from appliance.errors import AppError, ErrorDescription, describe
 
 CLIENT_CLOSED_REQUEST = 499
@@ -65,6 +66,8 @@ def error_response(
         case Dialect.ANTHROPIC:
             status = anthropic_status(description)
             content = anthropic_envelope(description, scope.get("state", {}).get("request_id"))
+        case Dialect.OLLAMA:
+            content = ollama_envelope(description)
         case Dialect.OPENAI:
             content = envelope(description)
     return Response(content, status_code=status, headers=merged, media_type="application/json")

@@ -3,7 +3,7 @@ answer, and how whole and streamed answers are read. Protocols translate; this i
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import structlog
@@ -13,11 +13,12 @@ from starlette.responses import Response
 
 from appliance.api.access import caller_of, default_reasoning
 from appliance.api.errors import UnsupportedParameter
-from appliance.api.late import LateStream
-from appliance.api.sse import EventStreamResponse, StreamForm
+from appliance.api.late import LateStream, Opened
+from appliance.api.sse import SERVER_SENT_EVENTS, EventStreamResponse, StreamForm
 from appliance.engine.request import FinishReason
 from appliance.errors import AppError, ErrorDescription, GenerationFailed, InvalidRequest, describe
 from appliance.serving.chat import ChatService
+from appliance.serving.completion import CompletionRequest
 from appliance.serving.reasoning_format import ReasoningShaper
 from appliance.serving.stream import ChatStream
 from appliance.serving.types import ChatEvent, ChatFinished, ChatRequest, Queued, ReasoningFormat, Trimmed
@@ -28,11 +29,19 @@ _log = structlog.get_logger(__name__)
 REASONING_HEADER = "X-R1Box-Reasoning"
 """For clients that can set headers but no fields of the body."""
 NO_STORE = {"Cache-Control": "no-store"}
+LATEST = ":latest"
+"""What Ollama's clients write after a model's name."""
 
 
 def owner_of(request: Request) -> str:
     """Whose request it is, as usage and fair turns know them."""
     return caller_of(request).subject
+
+
+def to_model_id(name: str) -> str:
+    """The model that ``name`` names: Ollama's clients call it ``ID:latest``, also where they speak OpenAI's API. No id
+    has a colon."""
+    return name.removesuffix(LATEST)
 
 
 def reasoning_format(
@@ -74,9 +83,12 @@ def to_headers(streams: Sequence[ChatStream], ignored: Sequence[str]) -> dict[st
         headers["X-R1Box-Changed"] = to_changed(first.changes)
     if first.trimmed is not None:
         headers["X-R1Box-Trimmed"] = to_trimmed(first.trimmed)
-    if ignored:
-        headers["X-R1Box-Ignored"] = ", ".join(ignored)
-    return headers
+    return headers | to_ignored_header(ignored)
+
+
+def to_ignored_header(ignored: Sequence[str]) -> dict[str, str]:
+    """The header ``X-R1Box-Ignored``, if there is anything to tell."""
+    return {"X-R1Box-Ignored": ", ".join(ignored)} if ignored else {}
 
 
 def declared(request: Request, headers: dict[str, str], response: Response) -> Response:
@@ -106,10 +118,17 @@ def raise_if_failed(finished: ChatFinished) -> None:
         raise GenerationFailed(cause="it was stopped")
 
 
-async def read_whole(chat: ChatService, asked: ChatRequest, shape: ReasoningFormat) -> tuple[ChatStream, WholeAnswer]:
+async def open_answer(chat: ChatService, asked: ChatRequest | CompletionRequest) -> ChatStream:
+    """The one answer to a conversation or a raw prompt. Raises as ``ChatService.open``."""
+    return await (chat.open(asked) if isinstance(asked, ChatRequest) else chat.open_completion(asked))
+
+
+async def read_whole(
+    chat: ChatService, asked: ChatRequest | CompletionRequest, shape: ReasoningFormat
+) -> tuple[ChatStream, WholeAnswer]:
     """One answer read to its end. Raises the refusals of ``ChatService.open`` and the error that it ended with."""
     answer, shaper = WholeAnswer(), ReasoningShaper(shape)
-    async with await chat.open(asked) as stream:
+    async with await open_answer(chat, asked) as stream:
         async for event in stream:
             for shaped in shaper.shape(event):
                 answer.add(shaped)
@@ -142,28 +161,50 @@ class AnswerWriter(Protocol):
 async def streamed(
     request: Request,
     chat: ChatService,
-    asked: ChatRequest,
+    asked: ChatRequest | CompletionRequest,
     writer: AnswerWriter,
     *,
     ignored: Sequence[str],
     shape: ReasoningFormat,
     keep_alive_s: float,
 ) -> Response:
-    """The response of one streamed answer. Refusals are raised here, while the status can still say so, unless a model
-    must be loaded first."""
+    """The response of one streamed answer; see ``stream_response``."""
+    return await stream_response(
+        request,
+        chat,
+        asked,
+        lambda: open_answer(chat, asked),
+        events=lambda opened: _events(request, opened, writer, shape),
+        headers=lambda opened: to_headers([opened], ignored),
+        failed=writer.failed,
+        keep_alive_s=keep_alive_s,
+        form=writer.form,
+    )
+
+
+async def stream_response(
+    request: Request,
+    chat: ChatService,
+    asked: ChatRequest | CompletionRequest,
+    open_it: Callable[[], Awaitable[Opened]],
+    *,
+    events: Callable[[Opened], AsyncGenerator[bytes, None]],
+    headers: Callable[[Opened], dict[str, str]],
+    failed: Callable[[ErrorDescription], bytes],
+    keep_alive_s: float,
+    form: StreamForm = SERVER_SENT_EVENTS,
+) -> Response:
+    """The response that streams ``events`` of what ``open_it`` opens for ``asked``. Refusals are raised here, while the
+    status can still say so. If the model must be loaded first that is so of what can be known before; for the others
+    ``failed`` gives the last event."""
     if await chat.must_load(asked.model):
         chat.check(asked)
-        late = LateStream(chat, asked.model, lambda: chat.open(asked), tell=writer.form.comment)
-        events = late.events(
-            lambda opened: _events(request, opened, writer, shape),
-            headers=lambda opened: to_headers([opened], ignored),
-            failed=lambda error: writer.failed(describe(error)),
-        )
-        return EventStreamResponse(events, close=late.aclose, keep_alive_s=keep_alive_s, form=writer.form)
-    stream = await chat.open(asked)
-    events = _events(request, stream, writer, shape)
-    response = EventStreamResponse(events, close=stream.aclose, keep_alive_s=keep_alive_s, form=writer.form)
-    return declared(request, to_headers([stream], ignored), response)
+        late = LateStream(chat, asked.model, open_it, tell=form.comment)
+        waiting = late.events(events, headers=headers, failed=lambda error: failed(describe(error)))
+        return EventStreamResponse(waiting, close=late.aclose, keep_alive_s=keep_alive_s, form=form)
+    opened = await open_it()
+    response = EventStreamResponse(events(opened), close=opened.aclose, keep_alive_s=keep_alive_s, form=form)
+    return declared(request, headers(opened), response)
 
 
 async def _events(

@@ -16,6 +16,7 @@ from appliance.schemas import accounts, chats
 from appliance.schemas.anthropic_request import CountTokensRequest, MessagesRequest
 from appliance.schemas.errors import ErrorEnvelope
 from appliance.schemas.jobs import JobRequest
+from appliance.schemas.ollama_request import ChatBody, GenerateBody, ShowBody
 from appliance.schemas.openai_completion import CompletionBody
 from appliance.schemas.openai_request import ChatCompletionRequest
 from appliance.schemas.openai_responses import ResponseRequest
@@ -28,6 +29,9 @@ _BODIES = (
     ResponseRequest,
     MessagesRequest,
     CountTokensRequest,
+    ChatBody,
+    GenerateBody,
+    ShowBody,
     ErrorEnvelope,
     accounts.LoginBody,
     accounts.SetupBody,

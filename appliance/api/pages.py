@@ -13,6 +13,7 @@ from pathlib import Path
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
+from appliance.api.replies import NO_STORE
 from appliance.errors import AppError
 
 WEB_FOLDER = Path(__file__).parent / "web"
@@ -109,8 +110,24 @@ def pages_router(pages: tuple[Page, ...]) -> APIRouter:
     """One route per file. No mount on ``/``: it would turn every 405 of the API into a 404."""
     router = APIRouter(include_in_schema=False)
     for page in pages:
-        router.add_api_route(page.url_path, _endpoint(page), methods=["GET", "HEAD"], response_model=None)
+        endpoint = _front_door(page) if page.url_path == "/" else _endpoint(page)
+        router.add_api_route(page.url_path, endpoint, methods=["GET", "HEAD"], response_model=None)
     return router
+
+
+def _front_door(page: Page) -> Callable[[Request], Awaitable[Response]]:
+    """Whoever wants a page gets it. Ollama's clients, which look here for a sign of life, want none and are given the
+    words that some of them compare."""
+    show = _endpoint(page)
+
+    async def serve(request: Request) -> Response:
+        if "text/html" in request.headers.get("accept", ""):
+            response = await show(request)
+            response.headers["Vary"] = f"Accept, {response.headers['Vary']}"
+            return response
+        return Response("Ollama is running", media_type="text/plain", headers={"Vary": "Accept", **NO_STORE})
+
+    return serve
 
 
 def _endpoint(page: Page) -> Callable[[Request], Awaitable[Response]]:

@@ -12,8 +12,8 @@ from appliance.schemas.unions import TAG
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
-_BRANCHES = ("str", "constrained-str", "int", "[key]")
-_BRANCH_STARTS = ("list[", "constrained-list", "literal[", "tagged-union[", TAG)
+_BRANCHES = ("str", "constrained-str", "int", "bool", "[key]")
+_BRANCH_STARTS = ("list[", "dict[", "constrained-list", "literal[", "tagged-union[", TAG)
 
 _MOST_STRINGS = 100_000
 """Strings, keys included, in one body: several times what 10,000 messages have. Parsing and checking take time in the

@@ -20,7 +20,10 @@ class ModelEntry(_Value):
     """One model of the store. ``state`` is ``installed`` when it is not loaded. ``default`` is served when a client
     names none, and is loaded at the start; ``pinned`` models never leave to make room. Of a loaded one: ``seats`` of
     ``context_tokens`` each on ``devices`` (none: the processor), ``planned_bytes`` in all; ``running`` and ``waiting``
-    requests; ``used_at`` is when it was last asked for. ``error`` says why it is not served."""
+    requests; ``used_at`` is when it was last asked for. ``error`` says why it is not served.
+
+    ``imported_at``, ``format``, ``architecture``, ``parameters`` (their number), ``trained_context_tokens`` and
+    ``sha256`` are its file's; ``thinks`` is true when it is known to be an R1."""
 
     id: str
     name: str
@@ -40,6 +43,13 @@ class ModelEntry(_Value):
     running: int = 0
     waiting: int = 0
     used_at: datetime | None = None
+    imported_at: datetime | None = None
+    format: str | None = None
+    architecture: str | None = None
+    parameters: int | None = None
+    trained_context_tokens: int | None = None
+    sha256: str | None = None
+    thinks: bool | None = None
 
 
 class ModelEntries(_Value):

@@ -51,6 +51,7 @@ class CompletionBody(_Wire):
     seed: int | None = Field(default=None, ge=-(2**63), le=2**63 - 1)
     logit_bias: dict[int, _Bias] | None = Field(default=None, max_length=1024)
     structured_outputs: StructuredOutputs | None = None
+    deadline_s: float | None = Field(default=None, ge=0, le=86_400)
 
     # Accepted without effect: see COMPLETION_IGNORED.
     user: str | None = None

@@ -209,6 +209,7 @@ class ResponseRequest(_Wire):
     text: TextOptions | None = None
     reasoning: ReasoningOptions | None = None
     truncation: Literal["auto", "disabled"] | None = None
+    deadline_s: float | None = Field(default=None, ge=0, le=86_400)
     metadata: dict[str, str] | None = Field(default=None, max_length=16)
 
     # Accepted without effect: see RESPONSE_IGNORED.

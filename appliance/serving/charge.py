@@ -8,7 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 from appliance.engine.request import FinishReason, GenerationRequest, Priority
 from appliance.serving.times import ModelTimes
-from appliance.serving.types import ChatFinished, SamplingPolicy, Usage
+from appliance.serving.types import ChatFinished, SamplingPolicy, Timing, Usage
 
 Request = TypeVar("Request", bound=Any)
 """A ``ChatRequest`` or a ``CompletionRequest``."""
@@ -99,6 +99,12 @@ class Bill:
             self._times.between_tokens.add((now_s - self._came_s) / tokens, tokens)
         self._came_s = now_s
 
+    def timing(self) -> Timing:
+        """What was measured up to now."""
+        return Timing(
+            duration_s=time.monotonic() - self._opened_s, queued_s=self._queued_s, first_token_s=self.first_token_s
+        )
+
     def pay(self, usage: Usage, finished: ChatFinished | None) -> None:
         """It is over. Idempotent."""
         if self._is_paid:
@@ -107,14 +113,15 @@ class Bill:
         self._count(usage, finished)
         charge, self._charge = self._charge, None
         if charge is not None:
+            timing = self.timing()
             charge.settle(
                 Outcome(
                     usage=usage,
                     finished=finished,
                     changes=self._changes,
-                    duration_s=time.monotonic() - self._opened_s,
-                    queued_s=self._queued_s,
-                    first_token_s=self.first_token_s,
+                    duration_s=timing.duration_s,
+                    queued_s=timing.queued_s,
+                    first_token_s=timing.first_token_s,
                 )
             )
 

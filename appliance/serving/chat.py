@@ -6,9 +6,8 @@ Over 400 lines because what is refused, and in which order, stands in one place.
 from __future__ import annotations
 
 import asyncio
-import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Protocol
 from weakref import WeakValueDictionary
@@ -16,37 +15,32 @@ from weakref import WeakValueDictionary
 from appliance.engine.base import Engine, EngineInfo, Feature
 from appliance.engine.request import FinishReason, GenerationRequest, TextSegment, ThinkingControl
 from appliance.engine.structure_check import StructureChecker
-from appliance.errors import ContextLengthExceeded, InvalidRequest, ModelNotFound, ModelNotReady
+from appliance.errors import ContextLengthExceeded, ModelNotFound, ModelNotReady
 from appliance.serving.admission_book import AdmissionBook
 from appliance.serving.charge import Bill, Charge, Gate, OpenGate, admitted, charged
 from appliance.serving.choices import MAX_CHOICES, ChoiceStream, open_all
 from appliance.serving.completion import CompletionRequest, check_completion, completion_plan
-from appliance.serving.context import fewest_tokens, reserved_tokens
+from appliance.serving.context import fewest_tokens
 from appliance.serving.errors import EngineCannot, RequestNotFound
 from appliance.serving.live import LiveStreams
 from appliance.serving.profile import sampling_for
 from appliance.serving.prompt import PromptMaker
-from appliance.serving.stop import check_stop_strings
+from appliance.serving.request_check import check_chat, check_features, check_output
 from appliance.serving.stream import ChatPlan, ChatStream
 from appliance.serving.structured import check_demanded_call, check_structure
 from appliance.serving.thinking import ThinkingControls, ThinkingDefaults, plan_thinking
 from appliance.serving.thought_counts import ThoughtCounts
 from appliance.serving.times import ServingTimes
-from appliance.serving.tools.plan import check_tools
 from appliance.serving.types import (
     ChatFinished,
-    ChatMessage,
     ChatRequest,
     ModelProfile,
     PromptCount,
     RequestState,
     SamplingPolicy,
     ServedModel,
-    ToolMode,
     Usage,
 )
-
-ROLES = frozenset(("system", "developer", "user", "assistant", "tool"))
 
 
 class EngineSource(Protocol):
@@ -126,13 +120,13 @@ class ChatService:
             raise
 
     async def _open(self, request: ChatRequest, charge: Charge) -> ChatStream:
-        _check(request)
+        check_chat(request)
         await self._manager.bring_up(request.model)
         model = self._model(request.model)
         policy = request.sampling_policy or self._sampling_policy
         sampling, changes = sampling_for(model.profile, request.sampling, policy)
         engine, info = self._ready(model)
-        _check_features(request, info)
+        check_features(request, info)
         thinking = plan_thinking(model.profile, request.thinking, self._thinking)
         request = replace(request, thinking=replace(request.thinking, enabled=thinking.enabled))
         if request.structure is not None:
@@ -177,21 +171,31 @@ class ChatService:
     async def count_tokens(self, request: ChatRequest) -> PromptCount:
         """``count``, for a model that may have to be loaded first. It is a request like any other to whoever pays, of
         no tokens. Raises as ``open``, but for ContextLengthExceeded."""
-        charge = self._gate.begin(request.request_id, request.model)
+        async with self._free_of_tokens(request.request_id, request.model):
+            return await self.count(request)
+
+    async def warm_up(self, request_id: str, model_id: str) -> None:
+        """Return when the model can be asked; it is loaded if need be and allowed. A request of no tokens, as above.
+        Raises ModelNotFound, ModelNotReady."""
+        async with self._free_of_tokens(request_id, model_id):
+            self._ready(self._model(model_id))
+
+    @asynccontextmanager
+    async def _free_of_tokens(self, request_id: str, model_id: str) -> AsyncIterator[None]:
+        charge = self._gate.begin(request_id, model_id)
         try:
-            await self._manager.bring_up(request.model)
-            counted = await self.count(request)
+            await self._manager.bring_up(model_id)
+            yield
         except BaseException as error:
             charge.refuse(error)
             raise
         Bill(charge, ()).pay(Usage(), ChatFinished(reason=FinishReason.STOP, usage=Usage()))
-        return counted
 
     def check(self, request: ChatRequest | CompletionRequest) -> None:
         """Refuse what needs no model to be refused: before ``open`` waits for a load, which may take minutes and end
         other models. Raises InvalidRequest, and what ``gate`` refuses with because of the model."""
         if isinstance(request, ChatRequest):
-            _check(request)
+            check_chat(request)
         else:
             check_completion(request)
         self._gate.check(request.request_id, request.model)
@@ -225,7 +229,7 @@ class ChatService:
 
         Raises InvalidRequest, ModelNotFound, ModelNotReady, ChatTemplateMissing, ChatTemplateUnusable, EngineLost.
         """
-        _check(request)
+        check_chat(request)
         model = self._model(request.model)
         engine, info = self._ready(model)
         thinking = plan_thinking(model.profile, request.thinking, self._thinking)
@@ -254,9 +258,13 @@ class ChatService:
             return None
         return len(await engine.tokenize([TextSegment(text, trusted=False)], add_bos=False))
 
+    def served(self, model_id: str) -> ServedModel | None:
+        """What is known of a model; None for one that is not loaded."""
+        return self._models.get(model_id)
+
     def profile_of(self, model_id: str) -> ModelProfile | None:
         """How a model wants to be asked; None for one that is not loaded."""
-        model = self._models.get(model_id)
+        model = self.served(model_id)
         return None if model is None else model.profile
 
     async def must_load(self, model_id: str) -> bool:
@@ -285,7 +293,7 @@ class ChatService:
         """One text for each request, all or none. Raises as ``open`` does, ContextLengthExceeded above all."""
 
         def opening(request: CompletionRequest) -> Callable[[], Awaitable[ChatStream]]:
-            return lambda: self._open_completion(request)
+            return lambda: self.open_completion(request)
 
         return await open_all([opening(request) for request in requests])
 
@@ -294,7 +302,8 @@ class ChatService:
         while self._background:
             await asyncio.gather(*self._background)
 
-    async def _open_completion(self, request: CompletionRequest) -> ChatStream:
+    async def open_completion(self, request: CompletionRequest) -> ChatStream:
+        """One text. Raises as ``open`` does."""
         charge = self._gate.begin(request.request_id, request.model)
         try:
             return await self._open_charged_completion(charged(request, charge), charge)
@@ -307,7 +316,7 @@ class ChatService:
         await self._manager.bring_up(request.model)
         model = self._model(request.model)
         engine, info = self._ready(model)
-        _check_output(request, info)
+        check_output(request, info)
         if request.structure is not None:
             await check_structure(self._structures, request.structure)
         policy = request.sampling_policy or self._sampling_policy
@@ -356,55 +365,3 @@ class ChatService:
 
     def _ready(self, model: ServedModel) -> tuple[Engine, EngineInfo]:
         return self._manager.ready(model.id)
-
-
-def _check(request: ChatRequest) -> None:
-    if not request.messages:
-        raise InvalidRequest("A conversation has at least one message.", param="messages")
-    for number, message in enumerate(request.messages):
-        if message.role not in ROLES:
-            raise InvalidRequest(
-                f"messages[{number}] has the role '{message.role:.40}'; known are {', '.join(sorted(ROLES))}.",
-                param="messages",
-            )
-        for text in _texts(message):
-            try:
-                if not text.isascii():
-                    text.encode("utf-8")
-            except UnicodeEncodeError as error:
-                raise InvalidRequest(
-                    f"messages[{number}] holds half a surrogate pair, which is not text.", param="messages"
-                ) from error
-    check_stop_strings(request.stop)
-    check_tools(request)
-    last = request.messages[-1]
-    if request.continues and (last.role != "assistant" or last.tool_calls):
-        raise InvalidRequest("Only the last message of the assistant, without tool calls, can go on.", param="messages")
-    if request.deadline_s is not None and not 0 <= request.deadline_s < math.inf:
-        raise InvalidRequest("A deadline is a number of seconds from 0 on.", param="deadline_s")
-    reserved_tokens(request.max_tokens)
-
-
-def _check_features(request: ChatRequest, info: EngineInfo) -> None:
-    """Raises EngineCannot for what this model's engine does not do."""
-    demands_call = request.tool_choice.mode in (ToolMode.REQUIRED, ToolMode.NAMED)
-    if demands_call and Feature.STRUCTURE not in info.features:
-        raise EngineCannot(what="make sure that a tool is called", engine=info.engine, param="tool_choice")
-    _check_output(request, info)
-    thinking = request.thinking
-    if Feature.THINKING not in info.features and (thinking.budget_tokens or thinking.answer_tokens or thinking.effort):
-        raise EngineCannot(what="keep a thought or an answer to a length", engine=info.engine, param="thinking")
-
-
-def _check_output(request: ChatRequest | CompletionRequest, info: EngineInfo) -> None:
-    if request.structure is not None and Feature.STRUCTURE not in info.features:
-        raise EngineCannot(what="keep an answer to a given form", engine=info.engine, param="response_format")
-    if request.logprobs is not None and Feature.LOGPROBS not in info.features:
-        raise EngineCannot(what="tell log probabilities", engine=info.engine, param="logprobs")
-
-
-def _texts(message: ChatMessage) -> Iterator[str]:
-    yield message.content
-    yield from (text for text in (message.reasoning, message.tool_call_id, message.name) if text)
-    for call in message.tool_calls or ():
-        yield from (call.id, call.name, call.arguments)

@@ -379,6 +379,7 @@ class ChatStream:
             tool_calls=self._answer.tool_calls,
             thinking_end=finished.thinking_end,
             answer_looped=looped,
+            timing=self._bill.timing(),
         )
 
 

@@ -218,6 +218,16 @@ class ToolCallDropped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How long an answer took, from its opening on. ``queued_s`` is the wait for its seat (None: it got none),
+    ``first_token_s`` until something came (None: nothing did)."""
+
+    duration_s: float = 0.0
+    queued_s: float | None = None
+    first_token_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChatFinished:
     """The one ending of a stream that is read to its end.
 
@@ -234,6 +244,7 @@ class ChatFinished:
     thinking_end: ThinkingEnd | None = None
     answer_looped: bool = False
     tool_calls: int = 0
+    timing: Timing = field(default_factory=Timing, compare=False)
 
 
 ChatEvent = Queued | ReasoningDelta | ContentDelta | ToolCallDelta | ToolCallDropped | ChatFinished

@@ -19,7 +19,7 @@ from appliance.api.anthropic.translate import (
     to_usage,
 )
 from appliance.api.disconnect import unless_disconnected
-from appliance.api.exchange import NO_STORE, declared, owner_of, read_whole, streamed, to_headers
+from appliance.api.exchange import NO_STORE, declared, owner_of, read_whole, streamed, to_headers, to_ignored_header
 from appliance.api.openapi import json_body
 from appliance.api.validation import parse_body
 from appliance.errors import ContextLengthExceeded
@@ -69,8 +69,7 @@ def messages_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
             media_type="application/json",
             headers=NO_STORE,
         )
-        ignored = to_ignored_fields(body)
-        return declared(request, {"X-R1Box-Ignored": ", ".join(ignored)} if ignored else {}, response)
+        return declared(request, to_ignored_header(to_ignored_fields(body)), response)
 
     return router
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from fastapi import Request
 
 from appliance.api.anthropic.blocks import is_marked, to_messages
-from appliance.api.exchange import raise_if_failed, reasoning_format, refuse_unsupported
+from appliance.api.exchange import raise_if_failed, reasoning_format, refuse_unsupported, to_model_id
 from appliance.engine.request import FinishReason, Structure, StructureKind
 from appliance.errors import InvalidRequest
 from appliance.schemas.anthropic_request import (
@@ -59,7 +59,7 @@ def to_chat_request(
     messages = to_messages(body.system, body.messages)
     asked = ChatRequest(
         request_id=request_id,
-        model=body.model,
+        model=to_model_id(body.model),
         messages=messages,
         tools=_tools(body),
         tool_choice=_choice(body.tool_choice),

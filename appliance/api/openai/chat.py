@@ -11,8 +11,7 @@ from starlette.responses import Response
 
 from appliance.api.disconnect import unless_disconnected
 from appliance.api.errors import envelope
-from appliance.api.exchange import NO_STORE, declared, owner_of, reasoning_format, to_headers
-from appliance.api.late import LateStream
+from appliance.api.exchange import NO_STORE, declared, owner_of, reasoning_format, stream_response, to_headers
 from appliance.api.openai.chunks import DONE, ChunkEncoder
 from appliance.api.openai.translate import (
     ignored_of,
@@ -23,7 +22,7 @@ from appliance.api.openai.translate import (
     to_usage,
 )
 from appliance.api.openapi import json_body
-from appliance.api.sse import EventStreamResponse, data_event, queued_comment
+from appliance.api.sse import data_event, queued_comment
 from appliance.api.validation import parse_body
 from appliance.errors import AppError, describe
 from appliance.schemas.openai_request import IGNORED, ChatCompletionRequest
@@ -93,20 +92,16 @@ def chat_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
             )
             for index in range(count)
         ]
-        if await chat.must_load(asked.model):
-            chat.check(asked)
-            late = LateStream(chat, asked.model, lambda: chat.open_choices(asked, count))
-            events = late.events(
-                lambda opened: _events(request, opened, writers, include_usage=include_usage),
-                headers=lambda opened: to_headers(opened.streams, ignored),
-                failed=lambda error: data_event(envelope(describe(error))),
-            )
-            return EventStreamResponse(events, close=late.aclose, keep_alive_s=keep_alive_s)
-        # Refusals are raised here, while the status can still say so.
-        choices = await chat.open_choices(asked, count)
-        events = _events(request, choices, writers, include_usage=include_usage)
-        response = EventStreamResponse(events, close=choices.aclose, keep_alive_s=keep_alive_s)
-        return declared(request, to_headers(choices.streams, ignored), response)
+        return await stream_response(
+            request,
+            chat,
+            asked,
+            lambda: chat.open_choices(asked, count),
+            events=lambda opened: _events(request, opened, writers, include_usage=include_usage),
+            headers=lambda opened: to_headers(opened.streams, ignored),
+            failed=lambda error: data_event(envelope(error)),
+            keep_alive_s=keep_alive_s,
+        )
 
     return router
 

@@ -13,8 +13,7 @@ from starlette.responses import Response
 
 from appliance.api.disconnect import unless_disconnected
 from appliance.api.errors import envelope
-from appliance.api.exchange import NO_STORE, declared, owner_of, to_headers
-from appliance.api.late import LateStream
+from appliance.api.exchange import NO_STORE, declared, owner_of, stream_response, to_headers, to_model_id
 from appliance.api.openai.chunks import DONE
 from appliance.api.openai.forms import to_structure
 from appliance.api.openai.translate import (
@@ -26,7 +25,7 @@ from appliance.api.openai.translate import (
     to_usage,
 )
 from appliance.api.openapi import json_body
-from appliance.api.sse import EventStreamResponse, data_event, queued_comment
+from appliance.api.sse import data_event, queued_comment
 from appliance.api.validation import parse_body
 from appliance.engine.request import TokenLogprob
 from appliance.errors import AppError, InvalidRequest, describe
@@ -67,19 +66,16 @@ def completions_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
             response = Response(content, media_type="application/json", headers=NO_STORE)
             return declared(request, to_headers(streams, ignored), response)
         include_usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        if await chat.must_load(body.model):
-            chat.check(asked[0])
-            late = LateStream(chat, body.model, lambda: chat.open_completions(asked))
-            events = late.events(
-                lambda opened: _events(opened, texts, include_usage=include_usage),
-                headers=lambda opened: to_headers(opened.streams, ignored),
-                failed=lambda error: data_event(envelope(describe(error))),
-            )
-            return EventStreamResponse(events, close=late.aclose, keep_alive_s=keep_alive_s)
-        choices = await chat.open_completions(asked)
-        events = _events(choices, texts, include_usage=include_usage)
-        response = EventStreamResponse(events, close=choices.aclose, keep_alive_s=keep_alive_s)
-        return declared(request, to_headers(choices.streams, ignored), response)
+        return await stream_response(
+            request,
+            chat,
+            asked[0],
+            lambda: chat.open_completions(asked),
+            events=lambda opened: _events(opened, texts, include_usage=include_usage),
+            headers=lambda opened: to_headers(opened.streams, ignored),
+            failed=lambda error: data_event(envelope(error)),
+            keep_alive_s=keep_alive_s,
+        )
 
     return router
 
@@ -104,12 +100,13 @@ def to_completion_requests(body: CompletionBody, request_id: str, owner: str | N
         requests.append(
             CompletionRequest(
                 request_id=request_id if number == 0 else f"{request_id}-{number}",
-                model=body.model,
+                model=to_model_id(body.model),
                 prompt=prompt,
                 max_tokens=body.max_tokens or DEFAULT_MAX_TOKENS,
                 sampling=replace(sampling, seed=seed),
                 stop=to_stop(body.stop),
                 owner=owner,
+                deadline_s=body.deadline_s,
                 structure=to_structure(None, body.structured_outputs),
                 logprobs=body.logprobs,
             )
@@ -140,7 +137,7 @@ class _Texts:
         return Completion(
             id=f"cmpl-{self.asked[0].request_id.removeprefix('req_')}",
             created=self.created,
-            model=self.body.model,
+            model=self.asked[0].model,
             choices=choices,
             usage=None if usage is None else to_usage(usage),
         )

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from appliance.api.anthropic.models import to_info, to_page
 from appliance.api.dialects import ANTHROPIC_VERSION
+from appliance.api.exchange import to_model_id
 from appliance.engine.base import EngineState, EngineStatus
 from appliance.errors import ModelNotFound
 from appliance.schemas.openai_response import ModelCard, ModelList
@@ -39,7 +40,7 @@ def models_router(models: ModelDirectory) -> APIRouter:
     # A model's id may contain slashes, as those of Hugging Face do.
     @router.get("/models/{model_id:path}", response_model=ModelCard)
     async def get_model(request: Request, model_id: str) -> Response:
-        found = await models.installed()
+        found, model_id = await models.installed(), to_model_id(model_id)
         if model_id not in found:
             raise ModelNotFound(model=model_id, served=", ".join(sorted(found)) or "none")
         if ANTHROPIC_VERSION in request.headers:

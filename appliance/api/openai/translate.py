@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from appliance.api.errors import UnsupportedParameter
-from appliance.api.exchange import raise_if_failed, refuse_unsupported, to_ignored
+from appliance.api.exchange import raise_if_failed, refuse_unsupported, to_ignored, to_model_id
 from appliance.api.openai.forms import to_structure, to_tools
 from appliance.api.openai.thinking import to_thinking
 from appliance.engine.request import FinishReason as EngineFinishReason
@@ -56,7 +56,7 @@ def to_chat_request(body: ChatCompletionRequest, request_id: str, owner: str | N
     tools, tool_choice = to_tools(body.tools, body.tool_choice)
     return ChatRequest(
         request_id=request_id,
-        model=body.model,
+        model=to_model_id(body.model),
         messages=tuple(_message(message, f"messages[{index}]") for index, message in enumerate(body.messages)),
         max_tokens=_max_tokens(body),
         sampling=to_sampling(body),

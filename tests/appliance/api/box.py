@@ -94,7 +94,22 @@ class Manager(FakeEngineSource):
 
     async def entries(self) -> ModelEntries:
         entry = ModelEntry(id="tiny", name="Tiny R1", quantization="Q8_0", size_bytes=3_400_000, default=True)
-        return ModelEntries(models=(entry,))
+        loaded = ModelEntry(
+            id=MODEL,
+            name="Tiny R1",
+            quantization="Q8_0",
+            size_bytes=3_400_000,
+            state="ready",
+            context_tokens=self.info.context_tokens,
+            devices=("nvidia-0",),
+            planned_bytes=5_000_000,
+            format="gguf",
+            architecture="qwen2",
+            parameters=1_500_000,
+            trained_context_tokens=4_096,
+            sha256="ab" * 32,
+        )
+        return ModelEntries(models=(entry, loaded))
 
     async def load(self, model_id: str, *, swap: bool = True, pin: bool = False) -> EngineInfo:
         self.asked.append(("load", model_id, swap, pin))

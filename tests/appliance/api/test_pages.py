@@ -12,6 +12,7 @@ import pytest
     ],
 )
 async def test_files_and_their_headers(stranger: httpx.AsyncClient, path: str, media_type: str, text: str) -> None:
+    stranger.headers["Accept"] = "text/html,*/*;q=0.8"
     response = await stranger.get(path)
     assert (response.status_code, response.text) == (200, text)
     headers = response.headers

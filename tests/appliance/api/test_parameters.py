@@ -14,6 +14,17 @@ from pydantic import BaseModel
 from appliance.schemas.anthropic_request import COUNT_IGNORED, CountTokensRequest, MessagesRequest
 from appliance.schemas.anthropic_request import IGNORED as MESSAGE_IGNORED
 from appliance.schemas.anthropic_request import UNSUPPORTED as MESSAGE_UNSUPPORTED
+from appliance.schemas.ollama_request import (
+    CHAT_UNSUPPORTED,
+    GENERATE_UNSUPPORTED,
+    OPTION_IGNORED,
+    SHOW_IGNORED,
+    ChatBody,
+    GenerateBody,
+    Options,
+    ShowBody,
+)
+from appliance.schemas.ollama_request import IGNORED as OLLAMA_IGNORED
 from appliance.schemas.openai_completion import COMPLETION_IGNORED, COMPLETION_UNSUPPORTED, CompletionBody
 from appliance.schemas.openai_request import IGNORED, UNSUPPORTED, ChatCompletionRequest
 from appliance.schemas.openai_responses import RESPONSE_IGNORED, RESPONSE_UNSUPPORTED, ResponseRequest
@@ -21,7 +32,7 @@ from tests.appliance.api.box import MODEL, Box
 from tests.architecture.tree import ROOT
 from tests.fakes.engine import FAKE_INFO, FakeEngine
 
-_ROW = re.compile(r"^\| `(\w+)` \| `(.+?)` \| (honoured|ignored|refused) \| (.*) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| `([\w.]+)` \| `(.+?)` \| (honoured|ignored|refused) \| (.*) \|$", re.MULTILINE)
 
 QUESTION = [{"role": "user", "content": "Hi"}]
 ENDPOINTS: dict[str, tuple[type[BaseModel], tuple[str, ...], dict[str, Any], dict[str, Any]]] = {
@@ -35,7 +46,13 @@ ENDPOINTS: dict[str, tuple[type[BaseModel], tuple[str, ...], dict[str, Any], dic
         {"messages": QUESTION, "max_tokens": 500},
     ),
     "/v1/messages/count_tokens": (CountTokensRequest, COUNT_IGNORED, MESSAGE_UNSUPPORTED, {"messages": QUESTION}),
+    "/api/chat": (ChatBody, OLLAMA_IGNORED, CHAT_UNSUPPORTED, {"messages": QUESTION}),
+    "/api/generate": (GenerateBody, OLLAMA_IGNORED, GENERATE_UNSUPPORTED, {"prompt": "Hi"}),
+    "/api/show": (ShowBody, SHOW_IGNORED, {}, {}),
 }
+OPTIONS = {f"options.{name}" for name in Options.model_fields}
+IGNORED_OPTIONS = {f"options.{name}" for name in OPTION_IGNORED}
+"""Of ``/api/chat``; those of ``/api/generate`` are the same."""
 NEEDS: dict[str, dict[str, Any]] = {
     "stream_options": {"stream": True},
     "top_logprobs": {"logprobs": True},
@@ -48,6 +65,8 @@ NEEDS: dict[str, dict[str, Any]] = {
     },
 }
 """What an example needs beside it."""
+SEEN_WHEN_IT_MATTERS = ("trim", "truncate", "deadline_s", "output_config")
+"""Of what does not fit, of a box that is full, of an answer that is only counted: other tests have those."""
 
 
 def rows(path: str) -> list[tuple[str, Any, str]]:
@@ -60,15 +79,20 @@ def rows(path: str) -> list[tuple[str, Any, str]]:
     ]
 
 
-CASES = [(path, *row) for path in ENDPOINTS for row in rows(path)]
+TABLES = {path: rows(path) for path in ENDPOINTS}
+
+
+def rows_of(path: str, what: str) -> list[tuple[str, Any, str]]:
+    return [row for row in TABLES[path] if row[2] == what]
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_the_table_is_whole(path: str) -> None:
     model, ignored, unsupported, _ = ENDPOINTS[path]
-    table = rows(path)
-    assert sorted(name for name, _, _ in table) == sorted(model.model_fields)
-    assert {name for name, _, what in table if what == "ignored"} == set(ignored)
+    table = TABLES[path]
+    options = OPTIONS if path == "/api/chat" else set()
+    assert sorted(name for name, _, _ in table) == sorted({*model.model_fields, *options})
+    assert {name for name, _, what in table if what == "ignored"} == {*ignored, *(options & IGNORED_OPTIONS)}
     assert {name for name, _, what in table if what == "refused"} == set(unsupported)
 
 
@@ -77,9 +101,22 @@ def needed(path: str, name: str) -> dict[str, Any]:
     if path == "/v1/responses":
         named = {"tools": [{"type": "function", "name": "f"}]} if "tools" in needs else {}
         needs = {key: value for key, value in needs.items() if key == "stream"} | named
+    if path.startswith("/api/"):
+        needs = {"logprobs": {}, "top_logprobs": {"logprobs": True}}.get(name, {})
     if path.startswith("/v1/messages") and "tools" in needs:
         needs = {"tools": [{"name": "f", "input_schema": {"type": "object"}}]}
     return needs
+
+
+def with_it(body: dict[str, Any], name: str, example: Any) -> dict[str, Any]:
+    outer, _, inner = name.rpartition(".")
+    return body | ({outer: {inner: example}} if outer else {name: example})
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    """The error in any protocol's envelope."""
+    body: dict[str, Any] = response.json()
+    return body["error"] if isinstance(body["error"], dict) else body
 
 
 @pytest.fixture
@@ -97,54 +134,78 @@ async def effect(client: httpx.AsyncClient, box: Box, path: str, body: dict[str,
     assert response.status_code == 200, response.text
     requests = [replace(request, request_id="r") for request in box.engine.requests[before:]]
     text = re.sub(
-        r"(chatcmpl-|cmpl-|resp_|msg_|rs_|fc_)\w+|\"(created|created_at|completed_at)\":\d+", "", response.text
+        r"(chatcmpl-|cmpl-|resp_|msg_|rs_|fc_)\w+|\"(created|created_at|completed_at|\w+_duration)\":(\d+|\".*?\")",
+        "",
+        response.text,
     )
     return requests, text, response.headers.get("content-type")
 
 
-@pytest.mark.parametrize(("path", "name", "example"), [case[:3] for case in CASES if case[3] == "honoured"])
-async def test_honoured(client: httpx.AsyncClient, asked: Box, path: str, name: str, example: Any) -> None:
-    body = {"model": MODEL, **ENDPOINTS[path][3], **needed(path, name)}
-    if name == "previous_response_id":
-        example = (await client.post(path, json=body)).json()["id"]
-    response = await client.post(path, json=body | {name: example})
-    assert response.status_code == 200, response.text
-    assert name not in response.headers.get("x-r1box-ignored", "").split(", ")
-    if name in ("model", "messages", "prompt", "input", "add_generation_prompt"):
-        return  # nothing works without them, or they only confirm another one
-    with_it = await effect(client, asked, path, body | {name: example})
-    without = await effect(client, asked, path, body)
-    assert (with_it != without) or name in ("trim", "deadline_s", "output_config"), "it changes nothing"
-
-
-@pytest.mark.parametrize(("path", "name", "example"), [case[:3] for case in CASES if case[3] == "ignored"])
-async def test_ignored(client: httpx.AsyncClient, asked: Box, path: str, name: str, example: Any) -> None:
-    body = {"model": MODEL, **ENDPOINTS[path][3], **needed(path, name)}
-    response = await client.post(path, json=body | {name: example})
-    assert response.status_code == 200, response.text
-    assert response.headers["x-r1box-ignored"] == name
-    plain = await client.post(path, json=body)
-    if asked.engine.requests:
-        first, second = (replace(request, request_id="r") for request in asked.engine.requests)
-        assert first == second
-    else:
-        assert plain.content == response.content
-
-
-@pytest.mark.parametrize(("path", "name", "example"), [case[:3] for case in CASES if case[3] == "refused"])
-async def test_refused(client: httpx.AsyncClient, asked: Box, path: str, name: str, example: Any) -> None:
-    body = {"model": MODEL, **ENDPOINTS[path][3]}
-    error = (await client.post(path, json=body | {name: example})).json()["error"]
-    assert (error["code"], error["param"]) == ("unsupported_parameter", name)
-    assert asked.engine.requests == []
-    for neutral in (None, *ENDPOINTS[path][2][name]):
-        assert (await client.post(path, json=body | {name: neutral})).status_code == 200
+@pytest.mark.parametrize("path", ENDPOINTS)
+async def test_honoured(client: httpx.AsyncClient, asked: Box, path: str) -> None:
+    wrong = []
+    for name, example, _ in rows_of(path, "honoured"):
+        body = {"model": MODEL, **ENDPOINTS[path][3], **needed(path, name)}
+        if name == "previous_response_id":
+            example = (await client.post(path, json=body)).json()["id"]
+        response = await client.post(path, json=with_it(body, name, example))
+        if response.status_code != 200 or name in response.headers.get("x-r1box-ignored", "").split(", "):
+            wrong.append((name, response.text))
+            continue
+        if name in ("model", "messages", "prompt", "input", "add_generation_prompt") or path == "/api/show":
+            continue  # nothing works without them, or they only confirm another one
+        changed = await effect(client, asked, path, with_it(body, name, example))
+        plain = await effect(client, asked, path, body)
+        if changed == plain and name not in SEEN_WHEN_IT_MATTERS:
+            wrong.append((name, "it changes nothing"))
+    assert wrong == []
 
 
 @pytest.mark.parametrize("path", ENDPOINTS)
-async def test_what_nobody_knows_is_refused(client: httpx.AsyncClient, path: str) -> None:
+async def test_ignored(client: httpx.AsyncClient, asked: Box, path: str) -> None:
+    wrong = []
+    for name, example, _ in rows_of(path, "ignored"):
+        body = {"model": MODEL, **ENDPOINTS[path][3], **needed(path, name)}
+        response = await client.post(path, json=with_it(body, name, example))
+        if response.status_code != 200 or response.headers.get("x-r1box-ignored") != name:
+            wrong.append((name, response.text))
+            continue
+        before = len(asked.engine.requests)
+        plain = await client.post(path, json=body)
+        if before:
+            first, second = (replace(request, request_id="r") for request in asked.engine.requests[-2:])
+            same = first == second
+        else:
+            same = plain.content == response.content
+        if not same:
+            wrong.append((name, "it changes something"))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+async def test_refused(client: httpx.AsyncClient, asked: Box, path: str) -> None:
+    body, wrong = {"model": MODEL, **ENDPOINTS[path][3]}, []
+    for name, example, _ in rows_of(path, "refused"):
+        before = len(asked.engine.requests)
+        error = error_of(await client.post(path, json=body | {name: example}))
+        if (error["code"], error["param"]) != ("unsupported_parameter", name) or len(asked.engine.requests) > before:
+            wrong.append((name, error))
+        for neutral in (None, *ENDPOINTS[path][2][name]):
+            response = await client.post(path, json=body | {name: neutral})
+            if response.status_code != 200:
+                wrong.append((name, response.text))
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+async def test_what_nobody_knows_is_refused_or_named(client: httpx.AsyncClient, path: str) -> None:
+    """Ollama's clients send what other versions know, and Ollama takes it."""
     body = {"model": MODEL, **ENDPOINTS[path][3], "guided_json": {}}
-    error = (await client.post(path, json=body)).json()["error"]
+    response = await client.post(path, json=body)
+    if path.startswith("/api/"):
+        assert (response.status_code, response.headers["x-r1box-ignored"]) == (200, "guided_json")
+        return
+    error = error_of(response)
     assert (error["code"], error["param"]) == ("unknown_parameter", "guided_json")
 
 

@@ -38,7 +38,7 @@ class ResponseBody:
             "max_output_tokens": body.max_output_tokens,
             "max_tool_calls": None,
             "metadata": body.metadata or {},
-            "model": body.model,
+            "model": stream.model_id,
             "output": [],
             "parallel_tool_calls": body.parallel_tool_calls is not False,
             "previous_response_id": body.previous_response_id,
@@ -88,7 +88,10 @@ def to_response_usage(usage: Usage) -> dict[str, Any]:
         "output_tokens": usage.completion_tokens,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
+        "thinking_end": usage.thinking_end,
     }
+    if usage.answer_looped:
+        counts["answer_looped"] = True
     if usage.trimmed is not None:
         counts["trimmed"] = {
             "turns": usage.trimmed.turns,

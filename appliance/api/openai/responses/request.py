@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from appliance.api.errors import UnsupportedParameter
+from appliance.api.exchange import to_model_id
 from appliance.api.openai.responses.items import FindItem, to_messages
 from appliance.api.openai.responses.store import PreviousResponseNotFound, ResponseNotFound, ResponseStore
 from appliance.api.openai.thinking import to_thinking
@@ -47,11 +48,12 @@ def to_chat(
     tools, choice = _tools(body)
     chat = ChatRequest(
         request_id=request_id,
-        model=body.model,
+        model=to_model_id(body.model),
         messages=(*instructions, *messages),
         max_tokens=body.max_output_tokens,
         sampling=SamplingOverrides(temperature=body.temperature, top_p=body.top_p),
         trim_turns=body.truncation == "auto",
+        deadline_s=body.deadline_s,
         owner=owner,
         thinking=to_thinking(ThinkingFields(reasoning_effort=body.reasoning.effort if body.reasoning else None)),
         tools=tools,

@@ -14,18 +14,17 @@ from starlette.responses import Response
 
 from appliance.api.disconnect import unless_disconnected
 from appliance.api.errors import UnsupportedParameter
-from appliance.api.exchange import declared, owner_of, reasoning_format, to_headers
-from appliance.api.late import LateStream
+from appliance.api.exchange import declared, owner_of, reasoning_format, stream_response, to_headers
 from appliance.api.openai.responses.body import ResponseBody
 from appliance.api.openai.responses.items import to_turn
 from appliance.api.openai.responses.output import OutputWriter
 from appliance.api.openai.responses.request import ignored, to_chat, wants_logprobs, wants_seals
 from appliance.api.openai.responses.store import ResponseStore, StoredResponse
 from appliance.api.openapi import json_body
-from appliance.api.sse import EventStreamResponse, queued_comment
+from appliance.api.sse import queued_comment
 from appliance.api.validation import parse_body
 from appliance.engine.request import FinishReason
-from appliance.errors import AppError, GenerationFailed, InvalidRequest, describe
+from appliance.errors import AppError, ErrorDescription, GenerationFailed, InvalidRequest, describe
 from appliance.schemas.openai_responses import ResponseRequest
 from appliance.serving.chat import ChatService
 from appliance.serving.reasoning_format import ReasoningShaper
@@ -71,13 +70,18 @@ def responses_router(chat: ChatService, store: ResponseStore, *, keep_alive_s: f
         )
         if not body.stream:
             stream, made = await unless_disconnected(request.receive, _complete(chat, store, work))
+            request.state.thinking_end = made["usage"]["thinking_end"]
             return declared(request, to_headers([stream], ignored(body)), _json(made))
-        if await chat.must_load(asked.model):
-            return _late(chat, store, work, keep_alive_s)
-        stream = await chat.open(asked)
-        events = _events(stream, store, work)
-        response = EventStreamResponse(events, close=stream.aclose, keep_alive_s=keep_alive_s)
-        return declared(request, to_headers([stream], ignored(body)), response)
+        return await stream_response(
+            request,
+            chat,
+            asked,
+            lambda: chat.open(asked),
+            events=lambda opened: _events(request, opened, store, work),
+            headers=lambda opened: to_headers([opened], ignored(body)),
+            failed=_refused,
+            keep_alive_s=keep_alive_s,
+        )
 
     @router.get("/responses/{response_id}")
     async def get_response(request: Request, response_id: str, stream: bool = False) -> Response:
@@ -127,7 +131,9 @@ async def _complete(chat: ChatService, store: ResponseStore, work: _Work) -> tup
     return stream, made.fields
 
 
-async def _events(stream: ChatStream, store: ResponseStore, work: _Work) -> AsyncGenerator[bytes, None]:
+async def _events(
+    request: Request, stream: ChatStream, store: ResponseStore, work: _Work
+) -> AsyncGenerator[bytes, None]:
     """The events, numbered. An answer that fails ends with ``response.failed``."""
     made = ResponseBody(work.body, work.response_id, stream)
     writer, shaper = work.writer(), ReasoningShaper(work.shape)
@@ -152,6 +158,7 @@ async def _events(stream: ChatStream, store: ResponseStore, work: _Work) -> Asyn
                     yield encoded(told)
                 kind = made.end(event, writer.items)
                 _keep(store, work, made)
+                request.state.thinking_end = event.thinking_end
                 yield encoded({"type": kind, "response": made.fields})
     except Exception as error:  # noqa: BLE001 - the loop top of a stream: its status line is sent already
         if describe(error).code == AppError.code:
@@ -162,23 +169,11 @@ async def _events(stream: ChatStream, store: ResponseStore, work: _Work) -> Asyn
         yield encoded({"type": kind, "response": made.fields})
 
 
-def _late(chat: ChatService, store: ResponseStore, work: _Work, keep_alive_s: float) -> EventStreamResponse:
-    """The answer of a model that must be loaded first."""
-    chat.check(work.asked)
-    late = LateStream(chat, work.asked.model, lambda: chat.open(work.asked))
-    events = late.events(
-        lambda opened: _events(opened, store, work),
-        headers=lambda opened: to_headers([opened], ignored(work.body)),
-        failed=_refused,
-    )
-    return EventStreamResponse(events, close=late.aclose, keep_alive_s=keep_alive_s)
-
-
-def _refused(error: Exception) -> bytes:
-    """The event of a response that never began, in the shape of OpenAI's ``error``."""
-    what = describe(error)
-    event = {"type": "error", "code": what.code, "message": what.message, "param": None, "sequence_number": 0}
-    return b"event: error\ndata: " + _encode(event) + b"\n\n"
+def _refused(error: ErrorDescription) -> bytes:
+    """The one event of a response whose model had to be loaded and that was refused then. OpenAI's for what has no
+    response."""
+    body = {"type": "error", "code": error.code, "message": error.message, "param": error.param, "sequence_number": 0}
+    return b"event: error\ndata: " + _encode(body) + b"\n\n"
 
 
 def _status(finished: ChatFinished) -> str:

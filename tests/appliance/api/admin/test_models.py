@@ -5,12 +5,15 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from tests.appliance.api.box import Box
+from tests.appliance.api.box import MODEL, Box
 
 
 async def test_the_list(client: httpx.AsyncClient, stranger: httpx.AsyncClient) -> None:
     told = (await client.get("/api/admin/models")).json()
-    assert [(m["id"], m["state"], m["default"]) for m in told["models"]] == [("tiny", "installed", True)]
+    assert [(m["id"], m["state"], m["default"]) for m in told["models"]] == [
+        ("tiny", "installed", True),
+        (MODEL, "ready", False),
+    ]
     assert told["load_on_request"] == "swap"
     assert (await client.get("/api/admin/models/tiny")).json() == told["models"][0]
     assert (await stranger.get("/api/admin/models")).status_code == 401
