@@ -36,10 +36,11 @@ from appliance.certificates import ServerCertificate
 from appliance.chat_setup import chat_limits, thinking_defaults
 from appliance.chats.service import Chats
 from appliance.engine.base import EngineInfo, EngineStatus
+from appliance.engine.external.server_factory import ServerFactory, ServerSpec
 from appliance.engine.factory import LlamaCppFactory
-from appliance.engine.manager import EngineManager
+from appliance.engine.manager import EngineFactory, EngineManager
 from appliance.engine.shares import BoxShares
-from appliance.errors import OffloadRefused, PortInUse
+from appliance.errors import EngineStartFailed, OffloadRefused, PortInUse
 from appliance.hardware import HardwareReader
 from appliance.health.board import IssueBoard
 from appliance.health.checks import CHECKS
@@ -69,6 +70,7 @@ from appliance.paths import prepare_state
 from appliance.schemas.offload import Offload
 from appliance.security.accounts import Accounts
 from appliance.security.keys import KeyRepository
+from appliance.server_setup import wanted_engines
 from appliance.serving.admission import Admission
 from appliance.serving.admission_book import AdmissionBook
 from appliance.serving.chat import ChatService
@@ -89,7 +91,7 @@ from drivers.telemetry import Sampler
 from drivers.types import HardwareSnapshot
 from drivers.vendors import VENDORS
 from models.model_store import ModelStore
-from models.store_types import DiskBudget
+from models.store_types import DiskBudget, ModelFormat
 from models.types import InstalledModel
 
 _log = structlog.get_logger(__name__)
@@ -195,7 +197,8 @@ class Daemon:
                 settings=self._settings,
                 detect=self._hardware.detect,
                 plan=set_up,
-                factory=lambda setup: LlamaCppFactory(setup.engine, shares),
+                factory=lambda setup: engine_factory(setup, shares),
+                serves=lambda model: model.format is ModelFormat.GGUF or bool(wanted_engines(self._settings)),
                 manager=lambda: EngineManager(start_timeout_s=self._settings.start_timeout_s),
                 prover=self._prover,
                 admissions=self._admissions,
@@ -378,8 +381,9 @@ class Daemon:
         if wanted is not None:
             await self._detection
             # A model that fell back to the processor is not served, and the box stays up to say so: ``/readyz``, the
-            # admin API and every request have the reason.
-            with suppress(OffloadRefused):
+            # admin API and every request have the reason. So it is with a big engine that does not start: what its log
+            # says is an issue with a button, and a restart of the box would only load for minutes again.
+            with suppress(OffloadRefused if wanted.format is ModelFormat.GGUF else EngineStartFailed):
                 info = await self._host.boot(wanted.id)
             verdict = self._prover.verdict(wanted.id)
             if verdict is not None:
@@ -468,6 +472,13 @@ class Daemon:
         await self._hardware.aclose()
         if self._sampler is not None:
             await asyncio.to_thread(self._sampler.stop)
+
+
+def engine_factory(setup: ModelSetup, shares: BoxShares) -> EngineFactory:
+    """What makes the engines of a set-up: llama.cpp's workers, or a big engine's servers."""
+    if isinstance(setup.engine, ServerSpec):
+        return ServerFactory(setup.engine)
+    return LlamaCppFactory(setup.engine, shares)
 
 
 def _in_words(status: EngineStatus) -> str:

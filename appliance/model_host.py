@@ -115,7 +115,7 @@ class ModelHost:
 
     async def installed(self) -> Mapping[str, int]:
         """Ids of the models that a request may name, with when they came (seconds since 1970): those that are loaded,
-        and where requests may load them all that llama.cpp can run. The default comes first."""
+        and where requests may load them all that an engine here can run. The default comes first."""
         if self._parts.settings.load_on_request == "off":
             found = {model.id: model.created_at for model in self._served.values()}
         else:
@@ -123,7 +123,7 @@ class ModelHost:
             found = {
                 model.id: int(datetime.fromisoformat(model.imported_at).timestamp())
                 for model in listing.models
-                if model.format == "gguf"
+                if self._parts.serves(model)
             }
         return dict(sorted(found.items(), key=lambda item: (item[0] != self._default_id, item[0])))
 

@@ -23,6 +23,7 @@ from appliance.serving.admission_book import AdmissionBook
 from appliance.settings import Settings
 from drivers.types import HardwareSnapshot
 from models.model_store import ModelStore
+from models.store_types import ModelFormat
 from models.types import InstalledModel
 
 Plan = Callable[[InstalledModel, HardwareSnapshot, Settings], ModelSetup]
@@ -51,7 +52,7 @@ class LoadFailure:
 class HostParts:
     """What the host stands on. ``detect`` looks at the hardware anew; ``plan`` decides how a model runs and blocks;
     ``factory`` makes the engines of a set-up; ``manager`` makes the keeper of one model's engine; ``stop_timeout_s`` is
-    what a worker may take to end by itself."""
+    what a worker may take to end by itself; ``serves`` says of which models there is an engine here."""
 
     store: ModelStore
     settings: Settings
@@ -62,6 +63,7 @@ class HostParts:
     prover: OffloadProver
     admissions: AdmissionBook
     stop_timeout_s: float = 5.0
+    serves: Callable[[InstalledModel], bool] = field(default=lambda model: model.format is ModelFormat.GGUF)
     on_loading: Callable[[ModelSetup], None] = field(default=lambda setup: None)
     on_loaded: Callable[[ModelSetup, EngineInfo, HardwareSnapshot], Awaitable[None]] | None = None
     now_s: Callable[[], float] = time.monotonic
@@ -111,6 +113,9 @@ def entry_of(
             "running": 0 if queue is None else queue.running,
             "waiting": 0 if queue is None else queue.waiting,
             "used_at": loaded.used_at,
+            "engine": plan.engine.value,
+            "engine_build": None if status.info is None else status.info.build,
+            "why_engine": loaded.setup.why_engine or None,
         }
     )
 
@@ -122,7 +127,9 @@ def anonymous_bytes(manager: EngineManager) -> int | None:
         pid = engine.stats().pid
         if pid is None:
             return None
-        memory = psutil.Process(pid).memory_info()
+        process = psutil.Process(pid)
+        # A server has its model in children of its own.
+        memories = [one.memory_info() for one in (process, *process.children(recursive=True))]
     except (ModelNotReady, psutil.Error):
         return None
-    return int(memory.rss - memory.shared)
+    return sum(int(memory.rss - memory.shared) for memory in memories)

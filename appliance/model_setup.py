@@ -11,12 +11,15 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from appliance.engine.external.server_factory import ServerSpec
 from appliance.engine.factory import EngineSpec
 from appliance.errors import AppError
+from appliance.server_setup import place_server, wanted_engines
 from appliance.serving.profile import profile_for
 from appliance.serving.types import ProfileName, ServedModel
 from appliance.settings import Settings
 from drivers.types import Device, HardwareSnapshot, Vendor
+from models.choice import why_served_by
 from models.draft import DRAFTS, DraftPlace, place_draft, with_draft
 from models.dry_fit import fit_exactly
 from models.errors import ModelError, ModelNotFound
@@ -83,8 +86,9 @@ class ModelSetup:
 
     installed: InstalledModel
     plan: FitPlan
-    engine: EngineSpec
+    engine: EngineSpec | ServerSpec
     served: ServedModel
+    why_engine: str = ""
 
 
 def engine_vendors(backends_dir: Path | None = None) -> frozenset[Vendor]:
@@ -113,6 +117,9 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
     """
     if settings.seats is not None and settings.seats > MOST_SEATS:
         raise TooManySeats(seats=settings.seats, most=MOST_SEATS)
+    if installed.format is ModelFormat.SAFETENSORS:
+        placed = place_server(installed, snapshot, settings)
+        return ModelSetup(installed, *placed, why_served_by(placed[0], wanted_engines(settings)))
     header = installed_header(installed)
     plan = _place(installed, header, snapshot, settings)
     control_tokens = _control_tokens(header)
@@ -144,7 +151,8 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
         model_sha256=installed.sha256,
         on_processor=not plan.devices or plan.host_layers > 0 or plan.experts_on_host,
     )
-    return ModelSetup(installed, plan, engine, _served(installed, header, control_tokens))
+    served = _served(installed, header, control_tokens)
+    return ModelSetup(installed, plan, engine, served, why_served_by(plan, wanted_engines(settings)))
 
 
 def _place(installed: InstalledModel, header: GgufHeader, snapshot: HardwareSnapshot, settings: Settings) -> FitPlan:

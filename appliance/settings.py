@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
@@ -81,6 +82,15 @@ def _off_or_sane(interval_s: float) -> float:
 
 def _listed(given: Any) -> Any:
     return tuple(part.strip() for part in given.split(",") if part.strip()) if isinstance(given, str) else given
+
+
+def _words(given: Any) -> Any:
+    """A line as a shell would cut it, without anything else that a shell does."""
+    try:
+        return tuple(shlex.split(given)) if isinstance(given, str) else given
+    except ValueError as error:
+        reason = {"reason": str(error)}
+        raise PydanticCustomError("not_words", "Input cannot be cut into words: {reason}", reason) from None
 
 
 def _off(given: Any) -> Any:
@@ -188,6 +198,35 @@ class Settings(BaseSettings):
         default=None,
         description="Folder with loadable ggml backends (libggml-cuda.so, libggml-cann.so and the like), loaded beside "
         "those that came with llama.cpp. Needs a llama.cpp built with GGML_BACKEND_DL.",
+    )
+    engine: Literal["auto", "llama.cpp", "vllm", "vllm-ascend", "mindie"] = Field(
+        default="auto",
+        description="Engine for models in safetensors: auto takes the one that is installed and made for the cards "
+        "(vllm on NVIDIA, vllm-ascend before mindie on Ascend), llama.cpp serves GGUF alone. GGUF always runs in "
+        "llama.cpp.",
+    )
+    engine_python: Folder | None = Field(
+        default=None,
+        description="Python interpreter of the environment that vLLM or vLLM-Ascend is installed in, such as "
+        "/opt/vllm/bin/python. Without it: that of the box itself.",
+    )
+    engine_container: str | None = Field(
+        default=None,
+        pattern=r"^(docker|podman):[\w./:@-]+$",
+        description="Container image that has the engine, such as docker:vllm-ascend:v0.18.0-a3, instead of "
+        "engine_python. It must be there already; nothing is pulled.",
+    )
+    engine_arguments: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_words)] = Field(
+        default=(),
+        description="Arguments for the big engine after those of the box, such as --kv-cache-dtype fp8. What is wrong "
+        "with one is told when the model is loaded.",
+    )
+    engine_dir: Folder | None = Field(
+        default=None,
+        description="Folder of the big engines' sockets and configuration. Default: engines in the state folder.",
+    )
+    ascend_root: Folder = Field(
+        default=Path("/usr/local/Ascend"), description="Folder that CANN and MindIE are installed in."
     )
     allow_cpu_fallback: bool = Field(
         default=False,

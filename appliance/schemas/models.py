@@ -20,7 +20,8 @@ class ModelEntry(_Value):
     """One model of the store. ``state`` is ``installed`` when it is not loaded. ``default`` is served when a client
     names none, and is loaded at the start; ``pinned`` models never leave to make room. Of a loaded one: ``seats`` of
     ``context_tokens`` each on ``devices`` (none: the processor), ``planned_bytes`` in all; ``running`` and ``waiting``
-    requests; ``used_at`` is when it was last asked for. ``error`` says why it is not served.
+    requests; ``used_at`` is when it was last asked for. ``error`` says why it is not served. ``engine`` runs it,
+    in the version ``engine_build``, for the reason ``why_engine``.
 
     ``imported_at``, ``format``, ``architecture``, ``parameters`` (their number), ``trained_context_tokens`` and
     ``sha256`` are its file's; ``thinks`` is true when it is known to be an R1."""
@@ -50,6 +51,9 @@ class ModelEntry(_Value):
     trained_context_tokens: int | None = None
     sha256: str | None = None
     thinks: bool | None = None
+    engine: str | None = None
+    engine_build: str | None = None
+    why_engine: str | None = None
 
 
 class ModelEntries(_Value):
