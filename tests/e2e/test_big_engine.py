@@ -84,7 +84,9 @@ async def test_the_engine_got_the_plan_and_the_stores_template(served: Box, benc
 async def test_a_thought_lands_at_its_budget(served: Box, bench: Bench) -> None:
     messages = [{"role": "user", "content": f"Please {LONG_THOUGHT}."}]
     async with served.client() as client:
-        answer = await stream(client, bench.model, messages, extra_body={"thinking": {"type": "enabled", "budget_tokens": 60}})
+        answer = await stream(
+            client, bench.model, messages, extra_body={"thinking": {"type": "enabled", "budget_tokens": 60}}
+        )
     assert answer.content == ANSWER
     assert answer.usage.model_extra["thinking_end"] == "budget"
     assert answer.usage.completion_tokens_details.reasoning_tokens <= 60 + 40

@@ -57,7 +57,7 @@ class Launch:
 
     engine: str
     argv: tuple[str, ...]
-    environment: Mapping[str, str]
+    environment: Mapping[str, str] = field(repr=False)
     endpoint: Endpoint
     words: LogWords
     files: tuple[LaunchFile, ...] = ()
