@@ -10,6 +10,7 @@ UPGRADE ?=
 PREFIX ?= /opt/r1box
 DESTDIR ?=
 DRY_RUN ?=
+VLLM_ENV ?= .venv-vllm
 PURGE ?=
 KEYS ?=
 UPDATE_CA ?=
@@ -50,6 +51,11 @@ test-web:  ## the chat page in Chromium, and that it comes from its source; need
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/page.txt
 	@cd $(PAGE) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
 	@$(BIN)/python -m pytest tests/web $(ARGS)
+
+test-vllm:  ## vLLM itself behind the daemon; VLLM_ENV=FOLDER has it already, else it is installed there (3.4 GB)
+	@$(BOOTSTRAP) dev
+	@R1BOX_TEST_VLLM="$$($(BIN)/python -m tests.vllm.environment $(VLLM_ENV))" timeout 2400 \
+		$(BIN)/python -m pytest tests/vllm --timeout 1500 $(ARGS)
 
 lint:  ## formatting, lint, types and import layers
 	@$(BOOTSTRAP) dev

@@ -297,7 +297,7 @@ class NeedsOtherEngine(ModelFileError):
     def __init__(self, model_id: str, form: str) -> None:
         super().__init__(
             f"'{model_id}' is stored as {form}, which llama.cpp does not read; vLLM, vLLM-Ascend and MindIE do.",
-            "Serve it with one of those engines, or import the model as a GGUF.",
+            "Install one of those engines (docs/engines.md), or import the model as a GGUF.",
             model=model_id,
             format=form,
         )

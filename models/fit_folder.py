@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from drivers.types import HardwareSnapshot, Vendor
 from models.cards import parallel_band
 from models.catalogue import kv_elements_per_token
-from models.errors import CannotCompute, ContextTooLong, MemoryUnknown, TooLarge
+from models.errors import CannotCompute, ContextTooLong, MemoryUnknown, NeedsOtherEngine, TooLarge
 from models.gate import Computes
 from models.hub_forms import judge_form
 from models.machine import Group, Machine, Room, read_machine
@@ -75,10 +75,13 @@ def fit_folder(
 ) -> FitPlan:
     """How to serve the model here. ``engines`` are those that are installed, or the one that the operator wants.
 
-    Seats and context that are given are kept exactly. Raises ``ContextTooLong``, ``CannotCompute``, ``MemoryUnknown``,
-    ``TooLarge``, ``ValueError`` (seats or context below one).
+    Seats and context that are given are kept exactly. Raises ``NeedsOtherEngine`` (there is none),
+    ``ContextTooLong``, ``CannotCompute``, ``MemoryUnknown``, ``TooLarge``, ``ValueError`` (seats or context below
+    one).
     """
     model = facts.model
+    if not engines:
+        raise NeedsOtherEngine(model.id, model.format.value)
     variant = None if model.variant is None else catalogue.variant(model.variant)
     shape = facts.shape if variant is None else variant.shape
     if context_tokens is not None and context_tokens > shape.context_length:
@@ -251,4 +254,4 @@ def _too_large(facts: FolderFacts, levels: Seating, shortfall: Shortfall) -> Too
 def _nothing_installed(machine: Machine, engines: Collection[EngineName]) -> str:
     if not machine.groups and EngineName.VLLM in engines:
         return "there are no cards, and the processor is not allowed"
-    return "no engine for safetensors is installed (vLLM, vLLM-Ascend or MindIE; docs/engines.md says how)"
+    return f"{', '.join(sorted(engines))} does not run here"

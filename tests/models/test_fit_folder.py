@@ -9,7 +9,7 @@ import pytest
 
 from drivers.types import Vendor
 from models.catalogue import load_catalogue
-from models.errors import CannotCompute, ContextTooLong, TooLarge
+from models.errors import CannotCompute, ContextTooLong, NeedsOtherEngine, TooLarge
 from models.fit_folder import FolderFacts, fit_folder, needs_half
 from models.store_types import ModelFile, ModelFormat
 from models.types import HOST, EngineName, FitPlan, InstalledModel
@@ -78,7 +78,7 @@ def test_what_does_not_fit_has_its_numbers() -> None:
 def test_an_engine_that_is_missing_is_named() -> None:
     with pytest.raises(CannotCompute, match="vllm serves safetensors on these cards, and none is installed"):
         fit(LLAMA_70B, "8 L20 44.5 / host 1024", EngineName.MINDIE)
-    with pytest.raises(CannotCompute, match="no engine for safetensors is installed"):
+    with pytest.raises(NeedsOtherEngine, match="vLLM"):
         fit_folder(LLAMA_70B, CATALOGUE, build("/ host 256"), engines=())
 
 
