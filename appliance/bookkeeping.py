@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from datetime import UTC, datetime
 
 import structlog
@@ -30,10 +31,12 @@ class Bookkeeping:
         self.writer = UsageWriter(engine)
         self.report = UsageReport(engine)
         self._tasks: list[asyncio.Task[None]] = []
+        self._woken = asyncio.Event()
 
     def retune(self, settings: Settings) -> None:
         """What is kept from now on, and how long."""
         self._settings = settings
+        self._woken.set()
 
     async def start(self) -> None:
         """Read what was used today already, then write and tidy up in the background."""
@@ -57,11 +60,23 @@ class Bookkeeping:
                 await asyncio.to_thread(self._trim)
             except DatabaseError as error:
                 _log.warning("upkeep_failed", reason=str(error.orig))
-            await asyncio.sleep(UPKEEP_EVERY_S)
+            self._woken.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._woken.wait(), UPKEEP_EVERY_S)
 
     def _trim(self) -> None:
         settings = self._settings
-        gone = self._audit.trim(Retention(keep_days=settings.audit_keep_days, keep_rows=settings.audit_keep_rows))
+        gone = self._audit.trim(
+            Retention(
+                keep_days=settings.audit_keep_days,
+                keep_rows=settings.audit_keep_rows,
+                keep_bytes=settings.audit_keep_bytes,
+            )
+        )
+        if settings.usage_keep_days is not None:
+            self.report.trim_days(keep_days=settings.usage_keep_days)
+        kept_bytes = settings.prompt_log_bytes if settings.store_prompts else 0
+        texts = self.report.trim_texts(keep_days=settings.prompt_log_days, keep_bytes=kept_bytes)
         log = self.report.trim(keep_days=settings.request_log_days, keep_rows=settings.request_log_rows)
-        if gone or log:
-            _log.info("logs_trimmed", audit_rows=gone, request_rows=log)
+        if gone or log or texts:
+            _log.info("logs_trimmed", audit_rows=gone, request_rows=log, prompt_rows=texts)

@@ -225,13 +225,13 @@ class Daemon:
         self._issues = IssueBoard(self._facts, CHECKS, fixups, on_change=self._operations.alerts.note)
         self._recorder = ServingRecorder(self._host, self._admissions)
         self._books = Bookkeeping(foundation.database, foundation.accounts.audit, self._settings)
+        self._metering = Metering(self._books.limits, self._books.writer, keeps_text=self._settings.store_prompts)
         self._chat = ChatService(
             self._host.served,
             self._host,
             self._admissions,
-            sampling_policy=SamplingPolicy(self._settings.sampling_policy),
-            thinking=thinking_defaults(self._settings),
-            gate=Metering(self._books.limits, self._books.writer),
+            gate=self._metering,
+            **self._answering(self._settings),
         )
         self._live = self._make_live_settings()
         self._chats = Chats(foundation.database, self._chat, chat_limits(self._settings))
@@ -403,14 +403,21 @@ class Daemon:
         takers = (self._retune, self._host.retune, self._books.retune, self._operations.retune)
         return LiveSettings(store, self._foundation.accounts.audit, takers)
 
+    @staticmethod
+    def _answering(settings: Settings) -> dict[str, Any]:
+        """The settings' part in answering, for requests that say nothing."""
+        return {
+            "sampling_policy": SamplingPolicy(settings.sampling_policy),
+            "thinking": thinking_defaults(settings),
+        }
+
     def _retune(self, settings: Settings) -> None:
         """Take changed settings over where no part does it itself."""
         self._settings = settings
         set_level(settings.log_level)
+        self._metering.keeps_text = settings.store_prompts
         self._admissions.bound(settings.max_waiting)
-        self._chat.retune(
-            sampling_policy=SamplingPolicy(settings.sampling_policy), thinking=thinking_defaults(settings)
-        )
+        self._chat.retune(**self._answering(settings))
         sessions = self._foundation.accounts.sessions
         sessions.retune(idle_s=settings.session_idle_s, max_s=settings.session_max_s)
 

@@ -312,10 +312,31 @@ class Settings(BaseSettings):
         description="Most rows of the audit log; older ones go, and the rest stays verifiable.",
     )
     request_log_days: int = Field(
-        default=30, ge=1, le=36_500, description="Days that rows of the request log are kept. Usage is kept for ever."
+        default=30, ge=1, le=36_500, description="Days that rows of the request log are kept."
     )
     request_log_rows: int = Field(
         default=1_000_000, ge=1_000, description="Most rows of the request log; the oldest go first."
+    )
+    audit_keep_bytes: int | None = Field(
+        default=1024 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Most bytes of the audit log's rows; older ones go, and the rest stays verifiable.",
+    )
+    usage_keep_days: int | None = Field(
+        default=None, ge=31, description="Days that sums of usage are kept. Without it: for ever."
+    )
+    store_prompts: bool = Field(
+        default=False,
+        description="Keep what is asked and answered by any API, for administrators (docs/access.md). Switching it off "
+        "deletes what was kept. People's chats in the page are kept for themselves in any case.",
+    )
+    prompt_log_days: int = Field(
+        default=30, ge=1, le=36_500, description="Days that questions and answers are kept with store_prompts."
+    )
+    prompt_log_bytes: int = Field(
+        default=256 * 1024 * 1024,
+        ge=1024 * 1024,
+        description="Most bytes of questions and answers that are kept; the oldest go first.",
     )
     chat_keep_days: int | None = Field(
         default=None,

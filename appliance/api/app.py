@@ -27,7 +27,7 @@ from appliance.api.admin.operators import OperatorServices, operators_router
 from appliance.api.admin.settings import SettingSource, settings_router
 from appliance.api.admin.telemetry import TelemetrySource, telemetry_router
 from appliance.api.admin.trail import Trail
-from appliance.api.admin.usage import usage_router
+from appliance.api.admin.usage import texts_router, usage_router
 from appliance.api.anthropic.messages import messages_router
 from appliance.api.chats.answers import answers_router
 from appliance.api.chats.attachments import attachments_router
@@ -185,6 +185,7 @@ def _admin(access: Access, services: ApiServices, app: FastAPI) -> APIRouter:
     setting.include_router(settings_router(services.settings))
     auditing = access.router(Permission.AUDIT_READ)
     auditing.include_router(audit_router(accounts.audit))
+    auditing.include_router(texts_router(services.usage, trail))
     for router in (
         known,
         seeing,

@@ -19,8 +19,9 @@ from appliance.security.errors import ModelNotAllowed
 from appliance.security.identity import Caller, KeyPriority
 from appliance.security.limits import Limits, LimitState, Reservation
 from appliance.serving.charge import Outcome
+from appliance.serving.transcript import MOST_CHARS
 from appliance.serving.types import SamplingPolicy
-from appliance.usage.records import RequestRecord
+from appliance.usage.records import PromptRecord, RequestRecord
 
 _NO_MODEL = ("model_not_found", "model_not_allowed")
 
@@ -42,17 +43,21 @@ class UsageSink(Protocol):
 
     def add(self, record: RequestRecord) -> None: ...
 
+    def add_text(self, record: PromptRecord) -> None: ...
+
 
 class Metering:
     """``appliance.serving.charge.Gate`` for callers of the API."""
 
-    def __init__(self, limits: Limits, usage: UsageSink) -> None:
+    def __init__(self, limits: Limits, usage: UsageSink, *, keeps_text: bool = False) -> None:
         self._limits = limits
         self._usage = usage
+        self.keeps_text = keeps_text
+        """Whether what is asked and answered is kept, from the next request on."""
 
     def begin(self, request_id: str, model: str) -> CallCharge:
         """Raises LookupError outside of a guarded route, ModelNotAllowed, RateLimited."""
-        charge = CallCharge(CALL.get(), request_id, model, self._limits, self._usage)
+        charge = CallCharge(CALL.get(), request_id, model, self._limits, self._usage, keeps_text=self.keeps_text)
         charge.begin()
         return charge
 
@@ -64,13 +69,24 @@ class Metering:
 class CallCharge:
     """One request on its caller's account."""
 
-    def __init__(self, call: Call, request_id: str, model: str, limits: Limits, usage: UsageSink) -> None:
+    def __init__(
+        self,
+        call: Call,
+        request_id: str,
+        model: str,
+        limits: Limits,
+        usage: UsageSink,
+        *,
+        keeps_text: bool = False,
+    ) -> None:
+        self.keeps_text = keeps_text
+        self._asked: str | None = None
         self._call = call
         self._request_id = request_id
         self._model = model
         self._limits = limits
         self._usage = usage
-        self._reservation: Reservation | None = None
+        self._reservations: tuple[Reservation, ...] = ()
         self._is_over = False
 
     @property
@@ -91,6 +107,10 @@ class CallCharge:
     def sampling_policy(self) -> SamplingPolicy | None:
         return SamplingPolicy.FREE if self._call.caller.policy.may_override_sampling else None
 
+    def asked(self, text: str) -> None:
+        """What was asked, for boxes that keep it."""
+        self._asked = text
+
     def check_model(self) -> None:
         """Raises ModelNotAllowed."""
         caller = self._call.caller
@@ -105,7 +125,7 @@ class CallCharge:
         caller = self._call.caller
         self.check_model()
         try:
-            self._limits.begin(caller.subject, caller.policy)
+            self._limits.begin_all(caller.payers)
         except Exception as error:
             self.refuse(error)
             raise
@@ -113,24 +133,23 @@ class CallCharge:
 
     def admit(self, prompt_tokens: int, answer_tokens: int, *, is_asked: bool) -> int:
         """Set the tokens aside. Raises RateLimited, QuotaExceeded."""
-        caller = self._call.caller
         try:
-            self._reservation = self._limits.reserve(
-                caller.subject,
-                caller.policy,
+            self._reservations = self._limits.reserve_all(
+                self._call.caller.payers,
                 prompt_tokens=prompt_tokens,
                 answer_tokens=answer_tokens,
                 is_asked=is_asked,
             )
         finally:
             self._tell()
-        return self._reservation.answer_tokens
+        return self._reservations[-1].answer_tokens
 
     def settle(self, outcome: Outcome) -> None:
         """It has run and ended."""
         usage, finished = outcome.usage, outcome.finished
-        if self._reservation is not None:
-            self._limits.settle(self._reservation, usage.prompt_tokens + usage.completion_tokens)
+        for reservation in self._reservations:
+            self._limits.settle(reservation, usage.prompt_tokens + usage.completion_tokens)
+        self._keep_text(outcome.answer)
         error = None if finished is None else finished.error
         self._record(
             finish=(FinishReason.ABORTED if finished is None else finished.reason).value,
@@ -147,11 +166,21 @@ class CallCharge:
 
     def refuse(self, error: BaseException) -> None:
         """It never ran."""
-        if self._reservation is not None:
-            self._limits.settle(self._reservation, 0)
+        for reservation in self._reservations:
+            self._limits.settle(reservation, 0)
         code = describe(error).code if isinstance(error, Exception) else "client_left"
         self._record(finish="refused", error_code=code)
         self._tell()
+
+    def _keep_text(self, answer: str | None) -> None:
+        if self._asked is None or answer is None or self._is_over:
+            return
+        is_cut = len(self._asked) > MOST_CHARS or len(answer) > MOST_CHARS
+        asked, answer = self._asked[:MOST_CHARS], answer[:MOST_CHARS]
+        at = datetime.now(UTC)
+        self._usage.add_text(
+            PromptRecord(request_id=self._request_id, at=at, prompt=asked, answer=answer, is_cut=is_cut)
+        )
 
     def _record(self, **values: object) -> None:
         if self._is_over:
@@ -174,7 +203,7 @@ class CallCharge:
 
     def _tell(self) -> None:
         """What is left, in OpenAI's headers and one of our own for the day."""
-        states = self._limits.states(self._call.caller.subject, self._call.caller.policy)
+        states = self._limits.states_all(self._call.caller.payers)
         for name, state in (("requests", states.requests), ("tokens", states.tokens), ("day-tokens", states.day)):
             if state is not None:
                 self._call.headers.update(_headers(name, state))

@@ -52,7 +52,8 @@ def usage_command(
     titles = ("Day", "Who", "Model", "Requests", "Errors", "Prompt", "Cached", "Thinking", "Answer", "Seconds")
     table = Table(*titles, box=None, header_style="bold")
     for row in rows:
-        who = row.name or (f"user {row.user_id}" if row.user_id is not None else "-")
+        person = row.user_name or (f"user {row.user_id}" if row.user_id is not None else None)
+        who = " / ".join(dict.fromkeys(one for one in (person, row.name) if one)) or "-"
         counts = (
             row.requests,
             row.errors,

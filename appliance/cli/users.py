@@ -20,6 +20,7 @@ Name = Annotated[str, typer.Argument(help="Name of the user, for example li.wei.
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 RoleOption = Annotated[str, typer.Option(help="viewer, user, operator or admin.")]
 LanguageOption = Annotated[str | None, typer.Option(help="en or zh.")]
+LimitOption = Annotated[int | None, typer.Option(min=0, help="Of all their keys and sessions together; 0 is none.")]
 FromStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from standard input.")]
 
 
@@ -93,15 +94,30 @@ def change(
     name: Name,
     role: Annotated[str | None, typer.Option(help="viewer, user, operator or admin.")] = None,
     language: LanguageOption = None,
+    requests_per_minute: LimitOption = None,
+    tokens_per_minute: LimitOption = None,
+    tokens_per_day: LimitOption = None,
 ) -> None:
-    """Give a user another role or language."""
+    """Give a user another role or language, or limits for all their keys and sessions together."""
+    from appliance.security.person import LIMITS
     from appliance.security.roles import Role
 
     chosen = None if role is None else Role(_choice("role", role, [one.value for one in Role]))
     with open_accounts() as accounts:
-        record = accounts.users.change(name, role=chosen, language=_language(language), actor=console())
+        limits = {
+            option: given or None  # 0 is none
+            for option, given in (
+                ("requests_per_minute", requests_per_minute),
+                ("tokens_per_minute", tokens_per_minute),
+                ("tokens_per_day", tokens_per_day),
+            )
+            if given is not None
+        }
+        record = accounts.users.change(name, role=chosen, language=_language(language), limits=limits, actor=console())
         accounts.ensure_setup_token()
-    typer.echo(f"{record.name} is {record.role.value}, with the language {record.language}.")
+    told = [f"{getattr(record.limits, one):,} {one.replace('_', ' ')}" for one in LIMITS if getattr(record.limits, one)]
+    limited = f" At most {', '.join(told)}." if told else ""
+    typer.echo(f"{record.name} is {record.role.value}, with the language {record.language}.{limited}")
 
 
 @app.command("disable")
@@ -184,4 +200,7 @@ def _row(record: UserRecord) -> dict[str, Any]:
         "created_at": shown_time(record.created_at),
         "last_login_at": shown_time(record.last_login_at),
         "disabled_at": shown_time(record.disabled_at),
+        "requests_per_minute": record.limits.requests_per_minute,
+        "tokens_per_minute": record.limits.tokens_per_minute,
+        "tokens_per_day": record.limits.tokens_per_day,
     }

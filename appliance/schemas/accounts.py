@@ -135,7 +135,7 @@ class SessionQuery(PageQuery):
 
 
 class UserBody(_Value):
-    """A user."""
+    """A user. Limits are of all their keys and sessions together; null is no limit."""
 
     id: int
     name: str
@@ -148,6 +148,9 @@ class UserBody(_Value):
     password_changed_at: datetime | None = None
     last_login_at: datetime | None = None
     disabled_at: datetime | None = None
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
 
 
 class UserList(_Value):
@@ -175,11 +178,14 @@ class UserCreate(_Body):
 
 
 class UserChange(_Body):
-    """What is given is changed."""
+    """What is given is changed. Limits hold for all keys and sessions of the person together; null is no limit."""
 
     role: RoleName | None = None
     language: Language | None = None
     disabled: bool | None = None
+    requests_per_minute: Limit | None = None
+    tokens_per_minute: Limit | None = None
+    tokens_per_day: Limit | None = None
 
 
 class PasswordReset(_Body):

@@ -30,13 +30,15 @@ class UsageQuery(BaseModel):
 
 class UsageItem(_Value):
     """A sum; null for what it was summed over. Thinking tokens are among the answer's, ``total_tokens`` is prompt and
-    answer. ``subject``: ``key:ID``, ``user:ID`` for people in the chat page, ``local`` for the console."""
+    answer. ``user_name`` is the person's of today, of keys their owner's. ``subject``: ``key:ID``, ``user:ID`` for
+    people in the chat page, ``local`` for the console."""
 
     day: date | None = None
     subject: str | None = None
     name: str | None = None
     key_id: int | None = None
     user_id: int | None = None
+    user_name: str | None = None
     model: str | None = None
     requests: int
     errors: int
@@ -96,6 +98,23 @@ class RequestList(_Value):
 
     items: tuple[RequestItem, ...]
     next: int | None = None
+
+
+class RequestText(_Value):
+    """What was asked (a JSON message a line, or a raw prompt) and answered (the thought in ``<think>``). ``is_cut``:
+    one of them was longer than 65,536 characters."""
+
+    request_id: str
+    at: datetime
+    prompt: str
+    answer: str
+    is_cut: bool
+
+
+class RequestTexts(_Value):
+    """Those of a request's choices; none where they were not kept."""
+
+    items: tuple[RequestText, ...]
 
 
 class AuditSelection(BaseModel):

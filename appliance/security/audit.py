@@ -32,6 +32,8 @@ from appliance.store.tables import AuditEvent, AuditHead
 _HEAD_ID = 1
 _PAGE_ROWS = 1_000
 _MOST_DETAILS = 8_192
+_ROW_BYTES = 256
+"""What a row takes beside its texts: two hashes, a date, an address, numbers."""
 _NAME_LENGTH = 64
 _TARGET_LENGTH = 256
 
@@ -54,6 +56,7 @@ class Retention:
 
     keep_days: int | None = None
     keep_rows: int | None = None
+    keep_bytes: int | None = None
 
 
 def _utc_now() -> datetime:
@@ -189,6 +192,15 @@ class AuditLog:
         head = session.get(AuditHead, _HEAD_ID)
         if head is not None and retention.keep_rows is not None:
             ends.append(head.seq - retention.keep_rows)
+        if retention.keep_bytes is not None:
+            texts = (AuditEvent.actor_name, AuditEvent.action, AuditEvent.target, AuditEvent.details)
+            size = sum((func.coalesce(func.length(text), 0) for text in texts), _ROW_BYTES)
+            total = func.sum(size).over(order_by=col(AuditEvent.seq).desc()).label("total")
+            sums = select(col(AuditEvent.seq).label("seq"), total).subquery()
+            over = select(func.max(sums.c.seq)).where(sums.c.total > retention.keep_bytes)
+            last = session.connection().execute(over).scalar()
+            if last is not None:
+                ends.append(int(last))
         if retention.keep_days is not None:
             oldest = self._now().timestamp() - retention.keep_days * 86_400
             limit = datetime.fromtimestamp(oldest, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

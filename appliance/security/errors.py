@@ -218,11 +218,11 @@ class RateLimited(AppError):
 
     code = "rate_limit_exceeded"
     http_status = 429
-    template = "This key may use {limit:,} {what} per minute, and has. Try again in {wait_s} seconds."
+    template = "{who} may use {limit:,} {what} per minute, and has. Try again in {wait_s} seconds."
     hint_template = "Send less at a time, or ask an administrator for a higher limit."
 
-    def __init__(self, *, what: str, limit: int, wait_s: int) -> None:
-        super().__init__(what=what, limit=limit, wait_s=wait_s)
+    def __init__(self, *, what: str, limit: int, wait_s: int, who: str = "This key") -> None:
+        super().__init__(who=who, what=what, limit=limit, wait_s=wait_s)
         self.retry_after_s = max(wait_s, 1)
 
 
@@ -232,11 +232,15 @@ class QuotaExceeded(AppError):
     code = "quota_exceeded"
     http_status = 429
     template = (
-        "This key may use {limit:,} tokens per day: {used:,} are used, {reserved:,} set aside for running requests, "
+        "{who} may use {limit:,} tokens per day: {used:,} are used, {reserved:,} set aside for running requests, "
         "and this request needs {wanted:,}. The day ends in {reset_s:,} seconds, at 00:00 UTC."
     )
     hint_template = "Set a smaller max_tokens, wait, or ask an administrator for a higher quota."
 
-    def __init__(self, *, limit: int, used: int, reserved: int, wanted: int, wait_s: int, reset_s: int) -> None:
-        super().__init__(limit=limit, used=used, reserved=reserved, wanted=wanted, wait_s=wait_s, reset_s=reset_s)
+    def __init__(
+        self, *, limit: int, used: int, reserved: int, wanted: int, wait_s: int, reset_s: int, who: str = "This key"
+    ) -> None:
+        super().__init__(
+            who=who, limit=limit, used=used, reserved=reserved, wanted=wanted, wait_s=wait_s, reset_s=reset_s
+        )
         self.retry_after_s = max(wait_s, 1)

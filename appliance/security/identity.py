@@ -35,13 +35,15 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class KeyIdentity:
-    """The key that a request was sent with. ``user_id`` is its owner's."""
+    """The key that a request was sent with. ``user_id`` is its owner's,
+    ``person`` the owner's limits."""
 
     id: int
     name: str
     scopes: frozenset[Permission] = frozenset((Permission.INFERENCE,))
     user_id: int | None = None
     policy: Policy = field(default_factory=Policy)
+    person: Policy = field(default_factory=Policy)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class SessionIdentity:
     role: Role
     language: str
     must_change_password: bool
+    person: Policy = field(default_factory=Policy)
 
 
 class CallerKind(StrEnum):
@@ -76,7 +79,15 @@ class Caller:
     user_id: int | None = None
     session: SessionIdentity | None = None
     policy: Policy = field(default_factory=Policy)
+    person: Policy = field(default_factory=Policy)
     address: str | None = None
+
+    @property
+    def payers(self) -> tuple[tuple[str, Policy], ...]:
+        """Whose limits a request must keep: the key's or the session's own, and those of the person behind it, who may
+        have several keys and a session: ``person:7``."""
+        own = (self.subject, self.policy)
+        return (own,) if self.user_id is None else (own, (f"{PERSON}{self.user_id}", self.person))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +100,9 @@ class Actor:
     id: int | None = None
     address: str | None = None
 
+
+PERSON = "person:"
+"""How the account of all that a person does begins."""
 
 SYSTEM = Actor(kind="system", name="r1box")
 
@@ -103,6 +117,7 @@ def key_caller(key: KeyIdentity, address: str | None) -> Caller:
         key_id=key.id,
         user_id=key.user_id,
         policy=key.policy,
+        person=key.person,
         address=address,
     )
 
@@ -116,6 +131,7 @@ def session_caller(session: SessionIdentity, permissions: frozenset[Permission],
         permissions=permissions,
         user_id=session.user_id,
         session=session,
+        person=session.person,
         address=address,
     )
 

@@ -26,6 +26,7 @@ from sqlmodel import Session, col, select
 from appliance.security.audit import AuditLog
 from appliance.security.errors import BadKeyGrant, BadKeyName, KeyNameTaken, KeyNotFound, UserNotFound
 from appliance.security.identity import SYSTEM, Actor, KeyIdentity, KeyPriority, Policy
+from appliance.security.person import limits_of
 from appliance.security.roles import EVERYTHING, PERMISSIONS, Permission, Role
 from appliance.store.database import write_transaction
 from appliance.store.tables import ApiKey, User
@@ -194,19 +195,21 @@ class KeyRepository:
         if len(key) != _KEY_LENGTH or not key.startswith(KEY_START):
             return None
         wanted = hash_key(key)
-        query = select(ApiKey, User.role, User.disabled_at).outerjoin(User, col(User.id) == col(ApiKey.user_id))
+        query = select(ApiKey, User).outerjoin(User, col(User.id) == col(ApiKey.user_id))
         with Session(self._engine) as session:
             found = session.exec(query.where(ApiKey.hash == wanted, col(ApiKey.revoked_at).is_(None))).one_or_none()
         # The index compares hashes, whose prefixes a caller cannot steer; the last word is constant in time anyhow.
         if found is None or found[0].id is None or not hmac.compare_digest(found[0].hash, wanted):
             return None
-        row, role, disabled_at = found
+        row, owner = found
         assert row.id is not None
-        if disabled_at is not None or (row.expires_at is not None and row.expires_at <= self._now()):
+        if (owner is not None and owner.disabled_at is not None) or (
+            row.expires_at is not None and row.expires_at <= self._now()
+        ):
             return None
-        scopes = _scopes(row) & (EVERYTHING if row.user_id is None else PERMISSIONS[Role(role)])
+        scopes = _scopes(row) & (EVERYTHING if owner is None else PERMISSIONS[Role(owner.role)])
         self._note_use(row.id, row.last_used_at)
-        return KeyIdentity(row.id, row.name, scopes, row.user_id, _policy(row))
+        return KeyIdentity(row.id, row.name, scopes, row.user_id, _policy(row), limits_of(owner))
 
     def _check_grant(self, grant: Grant) -> None:
         policy = grant.policy

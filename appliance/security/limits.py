@@ -1,4 +1,4 @@
-"""What keys may use: requests and tokens per minute, tokens per day. In memory; for one event loop.
+"""What keys and people may use: requests and tokens per minute, tokens per day. In memory; for one event loop.
 
 Tokens are reserved before a request runs and settled when it has ended, so that requests running at the same time
 cannot go over together:
@@ -15,12 +15,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 
 from appliance.security.errors import QuotaExceeded, RateLimited
-from appliance.security.identity import Policy
+from appliance.security.identity import PERSON, Policy
+
+Payer = tuple[str, Policy]
+"""A subject and its limits."""
 
 USUAL_ANSWER_TOKENS = 2_048
 LEAST_ANSWER_TOKENS = 16
@@ -112,13 +115,38 @@ class Limits:
 
     def begin(self, subject: str, policy: Policy) -> None:
         """Count a request. Raises RateLimited; then it is not counted."""
+        self.begin_all(((subject, policy),))
+
+    def begin_all(self, payers: Sequence[Payer]) -> None:
+        """Count a request of each of ``payers``. Raises RateLimited; then it is counted of none."""
         now_s = self.clock()
-        account = self._account(subject, policy, now_s)
-        if account.requests is not None:
-            wait_s = account.requests.wait_s(1, now_s)
-            if wait_s > 0:
-                raise RateLimited(what="requests", limit=account.requests.per_minute, wait_s=math.ceil(wait_s))
-            account.requests.take(1, now_s)
+        buckets = [(subject, self._account(subject, policy, now_s).requests) for subject, policy in payers]
+        for subject, bucket in buckets:
+            wait_s = 0.0 if bucket is None else bucket.wait_s(1, now_s)
+            if bucket is not None and wait_s > 0:
+                raise RateLimited(who=_who(subject), what="requests", limit=bucket.per_minute, wait_s=math.ceil(wait_s))
+        for _, bucket in buckets:
+            if bucket is not None:
+                bucket.take(1, now_s)
+
+    def reserve_all(
+        self, payers: Sequence[Payer], *, prompt_tokens: int, answer_tokens: int, is_asked: bool
+    ) -> tuple[Reservation, ...]:
+        """``reserve`` for each of ``payers``; the last one's ``answer_tokens`` is what all of them allow. Raises as it;
+        then nothing is set aside."""
+        made: list[Reservation] = []
+        try:
+            for subject, policy in payers:
+                one = self.reserve(
+                    subject, policy, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens, is_asked=is_asked
+                )
+                made.append(one)
+                answer_tokens = one.answer_tokens
+        except BaseException:
+            for one in made:
+                self.settle(one, 0)
+            raise
+        return tuple(made)
 
     def reserve(
         self, subject: str, policy: Policy, *, prompt_tokens: int, answer_tokens: int, is_asked: bool
@@ -128,7 +156,7 @@ class Limits:
         now_s = self.clock()
         account = self._account(subject, policy, now_s)
         if policy.tokens_per_day is not None:
-            answer_tokens = self._within_day(account, policy.tokens_per_day, prompt_tokens, answer_tokens, is_asked)
+            answer_tokens = self._within_day(subject, policy.tokens_per_day, prompt_tokens, answer_tokens, is_asked)
         reservation = Reservation(subject, answer_tokens)
         bucket = account.tokens
         if bucket is not None:
@@ -136,7 +164,7 @@ class Limits:
             amount = min(prompt_tokens + expected, bucket.per_minute)
             wait_s = bucket.wait_s(amount, now_s)
             if wait_s > 0:
-                raise RateLimited(what="tokens", limit=bucket.per_minute, wait_s=math.ceil(wait_s))
+                raise RateLimited(who=_who(subject), what="tokens", limit=bucket.per_minute, wait_s=math.ceil(wait_s))
             bucket.take(amount, now_s)
             reservation.minute_tokens = amount
         if policy.tokens_per_day is not None:
@@ -157,6 +185,11 @@ class Limits:
         account.reserved_today -= reservation.day_tokens
         account.used_today += used_tokens
 
+    def states_all(self, payers: Sequence[Payer]) -> LimitStates:
+        """What there is left now: of each limit the one that leaves least."""
+        found = [self.states(subject, policy) for subject, policy in payers]
+        return LimitStates(*(_least([getattr(one, name) for one in found]) for name in ("requests", "tokens", "day")))
+
     def states(self, subject: str, policy: Policy) -> LimitStates:
         """What there is left now."""
         now_s = self.clock()
@@ -167,7 +200,8 @@ class Limits:
             day = LimitState(policy.tokens_per_day, max(left, 0), float(self._to_midnight_s()))
         return LimitStates(_state(account.requests, now_s), _state(account.tokens, now_s), day)
 
-    def _within_day(self, account: _Account, limit: int, prompt_tokens: int, answer_tokens: int, is_asked: bool) -> int:
+    def _within_day(self, subject: str, limit: int, prompt_tokens: int, answer_tokens: int, is_asked: bool) -> int:
+        account = self._accounts[subject]
         left = limit - account.used_today - account.reserved_today - prompt_tokens
         if answer_tokens <= left:
             return answer_tokens
@@ -175,6 +209,7 @@ class Limits:
             return left
         spent = account.used_today + prompt_tokens + (answer_tokens if is_asked else LEAST_ANSWER_TOKENS) > limit
         raise QuotaExceeded(
+            who=_who(subject),
             limit=limit,
             used=account.used_today,
             reserved=account.reserved_today,
@@ -209,6 +244,14 @@ class Limits:
     def _to_midnight_s(self) -> int:
         now = self.utc()
         return _DAY_S - (now.hour * 3_600 + now.minute * 60 + now.second)
+
+
+def _who(subject: str) -> str:
+    return "This person" if subject.startswith(PERSON) else "This key"
+
+
+def _least(states: list[LimitState | None]) -> LimitState | None:
+    return min((one for one in states if one is not None), key=lambda one: one.remaining, default=None)
 
 
 def _bucket(bucket: Bucket | None, per_minute: int | None, now_s: float) -> Bucket | None:

@@ -23,6 +23,7 @@ from sqlmodel import Session, col, select
 from appliance.security.audit import AuditLog
 from appliance.security.errors import SessionNotFound
 from appliance.security.identity import SYSTEM, Actor, SessionIdentity
+from appliance.security.person import limits_of
 from appliance.security.roles import Role
 from appliance.store.database import write_transaction
 from appliance.store.tables import User, UserSession
@@ -150,6 +151,7 @@ class SessionRepository:
                 role=Role(user.role),
                 language=user.language,
                 must_change_password=user.must_change_password,
+                person=limits_of(user),
             )
             seen = row.last_seen_at
         if now - seen >= _SEEN_RESOLUTION:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,8 +14,9 @@ from sqlmodel import Session, col, select
 
 from appliance.security.audit import AuditLog
 from appliance.security.errors import BadUserName, LastAdmin, LoginFailed, UserNameTaken, UserNotFound
-from appliance.security.identity import SYSTEM, Actor
+from appliance.security.identity import SYSTEM, Actor, Policy
 from appliance.security.passwords import Passwords, check_password
+from appliance.security.person import limits_of
 from appliance.security.roles import Role
 from appliance.store.database import write_transaction
 from appliance.store.tables import User, UserSession
@@ -39,6 +40,7 @@ class UserRecord:
     password_changed_at: datetime | None
     last_login_at: datetime | None
     disabled_at: datetime | None
+    limits: Policy = field(default_factory=Policy)
 
 
 def _utc_now() -> datetime:
@@ -123,9 +125,11 @@ class UserRepository:
         role: Role | None = None,
         language: str | None = None,
         disabled: bool | None = None,
+        limits: Mapping[str, int | None] | None = None,
         actor: Actor = SYSTEM,
     ) -> UserRecord:
-        """Change what is not None. Who is disabled loses all sessions. Raises UserNotFound, LastAdmin."""
+        """Change what is not None; ``limits`` by name (``person.LIMITS``), None is no limit. Who is disabled loses all
+        sessions. Raises UserNotFound, LastAdmin."""
         with write_transaction(self._engine) as session:
             row = _find(session, user)
             was_admin = _can_administrate(row)
@@ -141,6 +145,10 @@ class UserRepository:
                 row.disabled_at = self._now() if disabled else None
                 if disabled:
                     session.exec(delete(UserSession).where(col(UserSession.user_id) == row.id))
+            for name, limit in (limits or {}).items():
+                if limit != getattr(row, name):
+                    changed[name] = [getattr(row, name), limit]
+                    setattr(row, name, limit)
             if changed:
                 session.add(row)
                 session.flush()
@@ -266,4 +274,5 @@ def _record(row: User) -> UserRecord:
         password_changed_at=row.password_changed_at,
         last_login_at=row.last_login_at,
         disabled_at=row.disabled_at,
+        limits=limits_of(row),
     )

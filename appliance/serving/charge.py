@@ -8,7 +8,8 @@ from typing import Any, Protocol, TypeVar
 
 from appliance.engine.request import FinishReason, GenerationRequest, Priority
 from appliance.serving.times import ModelTimes
-from appliance.serving.types import ChatFinished, SamplingPolicy, Timing, Usage
+from appliance.serving.transcript import Transcript
+from appliance.serving.types import ChatEvent, ChatFinished, SamplingPolicy, Timing, Usage
 
 Request = TypeVar("Request", bound=Any)
 """A ``ChatRequest`` or a ``CompletionRequest``."""
@@ -19,7 +20,8 @@ Plan = TypeVar("Plan", bound=Any)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
     """How a request went. ``finished`` is None when its client left before its end. ``queued_s`` is the wait for the
-    seat, ``first_token_s`` until something came (None: nothing did), both from the request's opening on."""
+    seat, ``first_token_s`` until something came (None: nothing did), both from the request's opening on. ``answer`` is
+    what was written, where the charge keeps it."""
 
     usage: Usage
     finished: ChatFinished | None
@@ -27,6 +29,7 @@ class Outcome:
     changes: tuple[str, ...] = ()
     queued_s: float | None = None
     first_token_s: float | None = None
+    answer: str | None = None
 
 
 class Charge(Protocol):
@@ -45,6 +48,15 @@ class Charge(Protocol):
 
     @property
     def sampling_policy(self) -> SamplingPolicy | None: ...
+
+    @property
+    def keeps_text(self) -> bool:
+        """Whether it wants to know what was asked and answered."""
+        ...
+
+    def asked(self, text: str) -> None:
+        """What was asked, told once where it is kept."""
+        ...
 
     def admit(self, prompt_tokens: int, answer_tokens: int, *, is_asked: bool) -> int:
         """Set the tokens aside; the longest answer that may come. Raises what the account's limits refuse with."""
@@ -79,6 +91,7 @@ class Bill:
         self._changes = changes
         self._times = times or ModelTimes()
         self._is_paid = False
+        self._transcript = Transcript() if charge is not None and charge.keeps_text else None
         self._came_s: float | None = None
         self._opened_s = time.monotonic()
         self._queued_s: float | None = None
@@ -105,6 +118,11 @@ class Bill:
             duration_s=time.monotonic() - self._opened_s, queued_s=self._queued_s, first_token_s=self.first_token_s
         )
 
+    def said(self, event: ChatEvent) -> None:
+        """Something that its reader gets."""
+        if self._transcript is not None:
+            self._transcript.add(event)
+
     def pay(self, usage: Usage, finished: ChatFinished | None) -> None:
         """It is over. Idempotent."""
         if self._is_paid:
@@ -122,6 +140,7 @@ class Bill:
                     duration_s=timing.duration_s,
                     queued_s=timing.queued_s,
                     first_token_s=timing.first_token_s,
+                    answer=None if self._transcript is None else self._transcript.text,
                 )
             )
 
@@ -157,6 +176,10 @@ class _NoCharge:
     name = None
     priority = None
     sampling_policy = None
+    keeps_text = False
+
+    def asked(self, text: str) -> None:
+        del text
 
     def admit(self, prompt_tokens: int, answer_tokens: int, *, is_asked: bool) -> int:
         del prompt_tokens, is_asked

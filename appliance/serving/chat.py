@@ -31,6 +31,7 @@ from appliance.serving.structured import check_demanded_call, check_structure
 from appliance.serving.thinking import ThinkingControls, ThinkingDefaults, plan_thinking
 from appliance.serving.thought_counts import ThoughtCounts
 from appliance.serving.times import ServingTimes
+from appliance.serving.transcript import asked_text
 from appliance.serving.types import (
     ChatFinished,
     ChatRequest,
@@ -113,6 +114,8 @@ class ChatService:
         ContextLengthExceeded, EngineLost, GenerationFailed, QueueFull, QueueShareFull.
         """
         charge = self._gate.begin(request.request_id, request.model)
+        if charge.keeps_text:
+            charge.asked(asked_text(request.messages))
         try:
             return await self._open(charged(request, charge), charge)
         except BaseException as error:
@@ -305,6 +308,8 @@ class ChatService:
     async def open_completion(self, request: CompletionRequest) -> ChatStream:
         """One text. Raises as ``open`` does."""
         charge = self._gate.begin(request.request_id, request.model)
+        if charge.keeps_text:
+            charge.asked(str(request.prompt))
         try:
             return await self._open_charged_completion(charged(request, charge), charge)
         except BaseException as error:

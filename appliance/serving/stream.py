@@ -211,7 +211,9 @@ class ChatStream:
     async def __anext__(self) -> ChatEvent:
         self._reading = True
         try:
-            return await anext(self._events)
+            event = await anext(self._events)
+            self._bill.said(event)
+            return event
         except StopAsyncIteration:
             raise
         except BaseException:  # above all the reader's own cancellation: the seat must not stay taken

@@ -5,7 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Boolean, Column, DateTime, Dialect, Float, ForeignKey, Index, Integer, String, Text, text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    String,
+    Text,
+    text,
+)
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
@@ -77,6 +90,9 @@ class User(SQLModel, table=True):
     password_changed_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime(), nullable=True))
     last_login_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime(), nullable=True))
     disabled_at: datetime | None = Field(default=None, sa_column=Column(UtcDateTime(), nullable=True))
+    requests_per_minute: int | None = Field(default=None, sa_column=Column(BigInteger(), nullable=True))
+    tokens_per_minute: int | None = Field(default=None, sa_column=Column(BigInteger(), nullable=True))
+    tokens_per_day: int | None = Field(default=None, sa_column=Column(BigInteger(), nullable=True))
 
 
 class UserSession(SQLModel, table=True):
@@ -176,6 +192,21 @@ class RequestLog(SQLModel, table=True):
     first_token_s: float | None = Field(default=None, sa_column=Column(Float(), nullable=True))
     duration_s: float = Field(sa_column=Column(Float(), nullable=False))
     changed: str | None = Field(default=None, sa_column=Column(Text(), nullable=True))
+
+
+class PromptLog(SQLModel, table=True):
+    """What was asked and answered in one request, where the operator has switched that on."""
+
+    __tablename__ = "prompt_log"
+    __table_args__ = (Index("ix_prompt_log_request_id", "request_id"), Index("ix_prompt_log_at", "at"))
+
+    id: int | None = Field(default=None, primary_key=True)
+    request_id: str = Field(sa_column=Column(String(64), nullable=False))
+    at: datetime = Field(sa_column=Column(UtcDateTime(), nullable=False))
+    prompt: str = Field(sa_column=Column(Text(), nullable=False))
+    answer: str = Field(sa_column=Column(Text(), nullable=False))
+    is_cut: bool = Field(sa_column=Column(Boolean(), nullable=False))
+    size_bytes: int = Field(sa_column=Column(Integer(), nullable=False))
 
 
 class JobRow(SQLModel, table=True):

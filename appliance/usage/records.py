@@ -35,6 +35,17 @@ class RequestRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromptRecord:
+    """What was asked and answered in one request. ``is_cut``: one of them was longer."""
+
+    request_id: str
+    at: datetime
+    prompt: str
+    answer: str
+    is_cut: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UsageRow:
     """A sum. ``None`` for what it was summed over. ``total_tokens`` is prompt and answer; thinking is in the answer."""
 
@@ -43,6 +54,7 @@ class UsageRow:
     name: str | None
     key_id: int | None
     user_id: int | None
+    user_name: str | None
     model: str | None
     requests: int
     errors: int

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Engine, delete, func
+from sqlalchemy import Engine, delete, func, or_
 from sqlmodel import Session, col, select
 
 from appliance.store.database import write_transaction
-from appliance.store.tables import RequestLog, UsageDay
-from appliance.usage.records import RequestRecord, UsageRow
+from appliance.store.tables import PromptLog, RequestLog, UsageDay, User
+from appliance.usage.records import PromptRecord, RequestRecord, UsageRow
 
 GROUPS = ("day", "key", "user", "model")
 CSV_FIELDS = (
@@ -23,6 +23,7 @@ CSV_FIELDS = (
     "name",
     "key_id",
     "user_id",
+    "user_name",
     "model",
     "requests",
     "errors",
@@ -35,6 +36,8 @@ CSV_FIELDS = (
     "duration_s",
 )
 _COUNTS = ("requests", "errors", "prompt_tokens", "cached_tokens", "thinking_tokens", "answer_tokens")
+_PAGE_ROWS = 1_000
+_NAMES = ("name", "user_name")
 _TIMES = ("queued_s", "duration_s")
 
 
@@ -57,11 +60,14 @@ class UsageReport:
 
     def rows(self, wanted: UsageFilter | None = None, by: Sequence[str] = GROUPS) -> tuple[UsageRow, ...]:
         """Sums for each combination of what ``by`` names (of ``GROUPS``), in the order of their days and names."""
+        # By the user's name of today; whoever has a key and a session has one row.
         groups = _columns(by)
         sums = [func.sum(getattr(UsageDay, name)).label(name) for name in (*_COUNTS, *_TIMES)]
-        query: Any = select(*groups, *sums)
+        query: Any = select(*groups, *sums).select_from(UsageDay)
+        if "user" in by:
+            query = query.outerjoin(User, col(User.id) == col(UsageDay.user_id))
         if groups:
-            query = query.group_by(*[column for column in groups if column.key != "name"]).order_by(*groups)
+            query = query.group_by(*[one for one in groups if one.key not in _NAMES]).order_by(*groups)
         for condition in _conditions(wanted or UsageFilter()):
             query = query.where(condition)
         with Session(self._engine) as session:
@@ -69,11 +75,16 @@ class UsageReport:
         return tuple(_row(row) for row in found if row["requests"] is not None)
 
     def used_tokens(self, day: date) -> dict[str, int]:
-        """Prompt and answer tokens of that day by subject."""
+        """Prompt and answer tokens of that day by subject, and by the person behind it (``person:7``)."""
         total = func.sum(UsageDay.prompt_tokens + UsageDay.answer_tokens)
-        query: Any = select(UsageDay.subject, total).where(UsageDay.day == day.isoformat()).group_by(UsageDay.subject)
+        today = col(UsageDay.day) == day.isoformat()
+        subjects: Any = select(UsageDay.subject, total).where(today).group_by(col(UsageDay.subject))
+        people: Any = select(UsageDay.user_id, total).where(today, col(UsageDay.user_id).is_not(None))
+        people = people.group_by(UsageDay.user_id)
         with Session(self._engine) as session:
-            return {str(subject): int(tokens) for subject, tokens in session.connection().execute(query)}
+            found = {str(subject): int(tokens) for subject, tokens in session.connection().execute(subjects)}
+            told = session.connection().execute(people)
+            return found | {f"person:{user_id}": int(tokens) for user_id, tokens in told}
 
     def requests(
         self,
@@ -96,6 +107,47 @@ class UsageReport:
             query = query.where(col(RequestLog.error_code).is_not(None))
         with Session(self._engine) as session:
             return tuple((row.id or 0, _record(row)) for row in session.exec(query))
+
+    def text(self, request_id: str) -> tuple[PromptRecord, ...]:
+        """What was asked and answered in a request, of each of its choices; nothing where it was not kept."""
+        query = select(PromptLog).where(PromptLog.request_id == request_id).order_by(col(PromptLog.id))
+        with Session(self._engine) as session:
+            return tuple(
+                PromptRecord(**{name: getattr(row, name) for name in PromptRecord.__slots__})
+                for row in session.exec(query)
+            )
+
+    def walk(self) -> Iterator[RequestRecord]:
+        """The whole request log, the oldest first, read in pages: rows that come meanwhile come too."""
+        query = select(RequestLog).order_by(col(RequestLog.id)).limit(_PAGE_ROWS)
+        after = 0
+        while True:
+            with Session(self._engine) as session:
+                page = list(session.exec(query.where(col(RequestLog.id) > after)))
+                found = [_record(row) for row in page]
+                after = page[-1].id or 0 if page else 0
+            yield from found
+            if len(found) < _PAGE_ROWS:
+                return
+
+    def trim_texts(self, *, keep_days: int, keep_bytes: int, now: datetime | None = None) -> int:
+        """Let the oldest questions and answers go: those that are too old, and those beyond ``keep_bytes`` in all.
+        Returns how many went."""
+        oldest = (now or datetime.now(UTC)) - timedelta(days=keep_days)
+        newer = func.sum(PromptLog.size_bytes).over(order_by=col(PromptLog.id).desc()).label("total")
+        sums = select(col(PromptLog.id).label("id"), newer).subquery()
+        with write_transaction(self._engine) as session:
+            last = session.connection().execute(select(func.max(sums.c.id)).where(sums.c.total > keep_bytes)).scalar()
+            gone = col(PromptLog.at) < oldest
+            if last is not None:
+                gone = or_(gone, col(PromptLog.id) <= last)
+            return int(session.exec(delete(PromptLog).where(gone)).rowcount)
+
+    def trim_days(self, *, keep_days: int, today: date | None = None) -> int:
+        """Let sums of old days go. Returns how many went."""
+        oldest = (today or datetime.now(UTC).date()) - timedelta(days=keep_days)
+        with write_transaction(self._engine) as session:
+            return int(session.exec(delete(UsageDay).where(col(UsageDay.day) < oldest.isoformat())).rowcount)
 
     def trim(self, *, keep_days: int | None, keep_rows: int | None, now: datetime | None = None) -> int:
         """Let old rows of the request log go; sums stay. Returns how many went."""
@@ -136,7 +188,7 @@ def _columns(by: Sequence[str]) -> list[Any]:
     if "key" in by:
         columns += [col(UsageDay.subject), col(UsageDay.key_id), func.max(UsageDay.name).label("name")]
     if "user" in by:
-        columns.append(col(UsageDay.user_id))
+        columns += [col(UsageDay.user_id), func.max(User.name).label("user_name")]
     if "model" in by:
         columns.append(col(UsageDay.model))
     return columns
@@ -156,7 +208,7 @@ def _row(row: Any) -> UsageRow:
     day = row.get("day")
     values: dict[str, Any] = {
         "day": None if day is None else date.fromisoformat(day),
-        **{name: row.get(name) for name in ("subject", "name", "key_id", "user_id", "model")},
+        **{name: row.get(name) for name in ("subject", "name", "key_id", "user_id", "user_name", "model")},
         **{name: int(row[name]) for name in _COUNTS},
         **{name: float(row[name]) for name in _TIMES},
     }

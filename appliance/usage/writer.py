@@ -21,11 +21,12 @@ from sqlalchemy.exc import DatabaseError
 from sqlmodel import Session
 
 from appliance.store.database import write_transaction
-from appliance.store.tables import RequestLog, UsageDay
-from appliance.usage.records import RequestRecord
+from appliance.store.tables import PromptLog, RequestLog, UsageDay
+from appliance.usage.records import PromptRecord, RequestRecord
 
 WRITE_EVERY_S = 1.0
 _MOST_WAITING = 100_000
+_MOST_TEXTS = 1_000
 _SUMS = (
     "requests",
     "errors",
@@ -46,18 +47,23 @@ class UsageWriter:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._waiting: deque[RequestRecord] = deque(maxlen=_MOST_WAITING)
+        self._texts: deque[PromptRecord] = deque(maxlen=_MOST_TEXTS)
         self._writing = threading.Lock()
 
     def add(self, record: RequestRecord) -> None:
         """Take note of a request."""
         self._waiting.append(record)
 
+    def add_text(self, record: PromptRecord) -> None:
+        """Take note of what was asked and answered."""
+        self._texts.append(record)
+
     async def run(self) -> None:
         """Write once a second, and once more when cancelled."""
         try:
             while True:
                 await asyncio.sleep(WRITE_EVERY_S)
-                if self._waiting:
+                if self._waiting or self._texts:
                     await asyncio.to_thread(self.flush)
         finally:
             await asyncio.shield(asyncio.to_thread(self.flush))
@@ -66,13 +72,17 @@ class UsageWriter:
         """Write what waits: all in one transaction, or nothing, and it goes on waiting."""
         with self._writing:
             batch = [self._waiting.popleft() for _ in range(len(self._waiting))]
-            if not batch:
+            texts = [self._texts.popleft() for _ in range(len(self._texts))]
+            if not batch and not texts:
                 return
             try:
                 with write_transaction(self._engine) as session:
-                    _write_days(session, batch)
-                    _write_log(session, batch)
+                    if batch:
+                        _write_days(session, batch)
+                        _write_log(session, batch)
+                    session.add_all(_text_row(one) for one in texts)
             except DatabaseError as error:
+                self._texts.extendleft(reversed(texts))
                 self._waiting.extendleft(reversed(batch[-(_MOST_WAITING - len(self._waiting)) :]))
                 _log.warning("usage_not_written", waiting=len(self._waiting), reason=str(error.orig))
 
@@ -108,3 +118,8 @@ def _write_days(session: Session, batch: Iterable[RequestRecord]) -> None:
 
 def _write_log(session: Session, batch: Iterable[RequestRecord]) -> None:
     session.add_all(RequestLog(**asdict(record)) for record in batch)
+
+
+def _text_row(record: PromptRecord) -> PromptLog:
+    size_bytes = len(record.prompt.encode("utf-8", "replace")) + len(record.answer.encode("utf-8", "replace"))
+    return PromptLog(**asdict(record), size_bytes=size_bytes)

@@ -32,6 +32,7 @@ from appliance.security.accounts import Accounts
 from appliance.security.errors import LocalOnly, TooMuchGranted
 from appliance.security.identity import Caller, CallerKind, KeyPriority, Policy, actor_of
 from appliance.security.keys import Grant, KeyRecord
+from appliance.security.person import LIMITS
 from appliance.security.roles import PERMISSIONS, Permission, Role
 from appliance.security.users import UserRecord
 
@@ -114,6 +115,7 @@ def _user_writing(writing: APIRouter, accounts: Accounts, lane: SlowLane) -> API
             role=role,
             language=body.language,
             disabled=body.disabled,
+            limits={name: getattr(body, name) for name in LIMITS if name in body.model_fields_set},
             actor=actor_of(caller),
         )
         return json_reply(user_body(record))
@@ -242,6 +244,7 @@ def user_body(record: UserRecord) -> UserBody:
         password_changed_at=record.password_changed_at,
         last_login_at=record.last_login_at,
         disabled_at=record.disabled_at,
+        **{name: getattr(record.limits, name) for name in LIMITS},
     )
 
 

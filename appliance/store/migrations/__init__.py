@@ -11,6 +11,7 @@ from appliance.store.migrations import (
     m0004_chats,
     m0005_jobs,
     m0006_search_text,
+    m0007_user_limits,
 )
 
 
@@ -24,5 +25,5 @@ class Migration(Protocol):
     def upgrade(self) -> None: ...
 
 
-MIGRATIONS = (m0001_api_key, m0002_accounts, m0003_usage, m0004_chats, m0005_jobs, m0006_search_text)
+MIGRATIONS = (m0001_api_key, m0002_accounts, m0003_usage, m0004_chats, m0005_jobs, m0006_search_text, m0007_user_limits)
 HEAD = MIGRATIONS[-1].revision

@@ -201,6 +201,7 @@ class Box:
     jobs: JobService
     store: ModelStore
     logs: LogRing
+    metering: Metering
 
     def use(self, engine: FakeEngine) -> FakeEngine:
         """Put another engine in."""
@@ -258,7 +259,8 @@ def make_box(folder: Path) -> Box:
         settings, database, accounts.audit, store=store, models=manager, detect=machine.detect, verified=lambda *_: None
     )
     jobs = operations.jobs
-    chat = ChatService(models, manager, admissions, gate=Metering(limits, writer))
+    metering = Metering(limits, writer)
+    chat = ChatService(models, manager, admissions, gate=metering)
     chats = Chats(database, chat)
     logs = LogRing()
     add_sink(logs.handler)
@@ -301,4 +303,4 @@ def make_box(folder: Path) -> Box:
     )
     secret = keys.create("tester", Grant(scopes=EVERYTHING)).secret
     parts = (engine, manager, admission, accounts, limits, writer, keys, secret, database, made, monitor, machine)
-    return Box(app, models, *parts, verdicts, issues, chats, jobs, store, logs)
+    return Box(app, models, *parts, verdicts, issues, chats, jobs, store, logs, metering)

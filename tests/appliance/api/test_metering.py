@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import json
 import re
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -12,11 +15,14 @@ import openai as openai_package
 import pytest
 from openai import AsyncOpenAI
 
+from appliance.api import metering
 from appliance.api.metering import duration
 from appliance.engine.request import Priority
+from appliance.security.audit import AuditFilter
 from appliance.security.identity import KeyPriority, Policy
-from appliance.security.keys import Grant
+from appliance.security.keys import CreatedKey, Grant
 from appliance.security.roles import Role
+from appliance.usage.report import UsageReport
 from tests.appliance.api.box import ANSWER, MODEL, Box
 from tests.appliance.api.people import log_in, make_user
 from tests.fakes.engine import FakeEngine
@@ -228,3 +234,122 @@ async def test_lists_come_in_pages(client: httpx.AsyncClient, box: Box) -> None:
 )  # fmt: skip
 def test_durations_as_openai_writes_them(seconds: float, text: str) -> None:
     assert duration(seconds) == text
+
+
+async def test_a_persons_limits_hold_for_keys_and_sessions_together(
+    client: httpx.AsyncClient, stranger: httpx.AsyncClient, box: Box
+) -> None:
+    chen = await asyncio.to_thread(make_user, box, "chen", Role.USER)
+    keys = [
+        await asyncio.to_thread(box.keys.create, name, Grant(user_id=chen, policy=Policy(tokens_per_day=10_000)))
+        for name in ("one", "two")
+    ]
+    changed = await client.patch(f"/api/admin/users/{chen}", json={"requests_per_minute": 3, "tokens_per_day": 100})
+    assert (changed.json()["requests_per_minute"], changed.json()["tokens_per_day"]) == (3, 100)
+    one, two = ({"Authorization": f"Bearer {key.secret}"} for key in keys)
+    body = {**BODY, "max_tokens": 16}
+    first = await stranger.post(CHAT, json=body, headers=one)
+    used = first.json()["usage"]["total_tokens"]
+    # The person's day is shorter than the key's, and both keys draw on it.
+    assert first.headers["x-ratelimit-limit-day-tokens"] == "100"
+    second = await stranger.post(CHAT, json=body, headers=two)
+    assert int(second.headers["x-ratelimit-remaining-day-tokens"]) <= 100 - used
+    async with log_in(box, "chen") as browser:
+        assert (await browser.post(CHAT, json=body)).status_code == 200
+        refused = await browser.post(CHAT, json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert refused.json()["error"]["message"].startswith("This person may use 3 requests per minute")
+    # Another person's are not touched, and a limit goes with null.
+    assert (await client.post(CHAT, json=body)).status_code == 200
+    await client.patch(f"/api/admin/users/{chen}", json={"requests_per_minute": None})
+    long = await stranger.post(CHAT, json={**BODY, "max_tokens": 200}, headers=one)
+    assert (long.status_code, long.json()["error"]["code"]) == (429, "quota_exceeded")
+    assert "This person may use 100 tokens per day" in long.json()["error"]["message"]
+    unlimited = await client.patch(f"/api/admin/users/{chen}", json={"tokens_per_day": None, "language": "zh"})
+    assert (unlimited.json()["tokens_per_day"], unlimited.json()["language"]) == (None, "zh")
+    assert (await stranger.post(CHAT, json={**BODY, "max_tokens": 200}, headers=one)).status_code == 200
+    # What a restart begins with.
+    await asyncio.to_thread(box.writer.flush)
+    today = await asyncio.to_thread(UsageReport(box.database).used_tokens, datetime.now(UTC).date())
+    assert today[f"person:{chen}"] == sum(tokens for name, tokens in today.items() if name in _of(chen, keys))
+
+
+def _of(user_id: int, keys: list[CreatedKey]) -> set[str]:
+    return {f"user:{user_id}", *(f"key:{key.record.id}" for key in keys)}
+
+
+async def test_usage_by_person_has_names(client: httpx.AsyncClient, stranger: httpx.AsyncClient, box: Box) -> None:
+    chen = await asyncio.to_thread(make_user, box, "chen", Role.USER)
+    key = await asyncio.to_thread(box.keys.create, "app", Grant(user_id=chen))
+    await stranger.post(CHAT, json=BODY, headers={"Authorization": f"Bearer {key.secret}"})
+    async with log_in(box, "chen") as browser:
+        await browser.post(CHAT, json=BODY)
+    await client.post(CHAT, json=BODY)
+    rows = await usage(client, box, by="user")
+    assert [(row["user_id"], row["user_name"], row["requests"]) for row in rows] == [(None, None, 1), (chen, "chen", 2)]
+    text = (await client.get("/api/admin/usage", params={"by": "user", "format": "csv"})).text
+    head, *lines = list(csv.reader(text.splitlines()))
+    column = head.index("user_name")
+    assert [line[column] for line in lines] == ["", "chen"]
+
+
+async def test_prompts_are_kept_only_where_that_is_switched_on(
+    client: httpx.AsyncClient, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def kept(answer: httpx.Response) -> list[dict[str, Any]]:
+        await asyncio.to_thread(box.writer.flush)
+        url = f"/api/admin/requests/{answer.headers['x-request-id']}/text"
+        return list((await client.get(url)).json()["items"])
+
+    def everything() -> str:
+        with box.database.connect() as connection:
+            tables = ("prompt_log", "request_log", "usage_day", "audit_event")
+            return str([connection.exec_driver_sql(f"SELECT * FROM {name}").all() for name in tables])
+
+    secret = {**BODY, "messages": [{"role": "user", "content": "my own question"}]}
+    assert await kept(await client.post(CHAT, json=secret)) == []
+    assert "my own question" not in await asyncio.to_thread(everything)
+    box.metering.keeps_text = True
+    for stream in (False, True):
+        answer = await client.post(CHAT, json={**secret, "stream": stream})
+        [text] = await kept(answer)
+        assert json.loads(text["prompt"]) == {"role": "user", "content": "my own question"}
+        assert text["answer"] == "<think>two and two</think>It is 4."
+        assert text["is_cut"] is False
+    monkeypatch.setattr(metering, "MOST_CHARS", 8)
+    [text] = await kept(await client.post(CHAT, json=secret))
+    assert (text["is_cut"], text["prompt"], text["answer"]) == (True, '{"role":', "<think>t")
+    # Whoever looked is in the audit log.
+    rows = await asyncio.to_thread(box.accounts.audit.list, AuditFilter(action="prompt.read"))
+    assert len(rows) == 4
+    box.metering.keeps_text = False
+    assert await kept(await client.post(CHAT, json=secret)) == []
+
+
+async def test_what_is_old_or_too_much_goes(client: httpx.AsyncClient, box: Box) -> None:
+    box.metering.keeps_text = True
+    for _ in range(4):
+        await client.post(CHAT, json=BODY)
+    await asyncio.to_thread(box.writer.flush)
+    report = UsageReport(box.database)
+
+    def size() -> int:
+        with box.database.connect() as connection:
+            return int(connection.exec_driver_sql("SELECT coalesce(sum(size_bytes), 0) FROM prompt_log").scalar() or 0)
+
+    whole = await asyncio.to_thread(size)
+    assert await asyncio.to_thread(lambda: report.trim_texts(keep_days=30, keep_bytes=whole)) == 0
+    assert await asyncio.to_thread(lambda: report.trim_texts(keep_days=30, keep_bytes=whole // 2)) == 2
+    assert await asyncio.to_thread(size) == whole // 2
+    later = datetime.now(UTC) + timedelta(days=40)
+    assert await asyncio.to_thread(lambda: report.trim_texts(keep_days=30, keep_bytes=whole, now=later)) == 2
+    # As with store_prompts switched off: nothing stays.
+    await client.post(CHAT, json=BODY)
+    await asyncio.to_thread(box.writer.flush)
+    assert await asyncio.to_thread(lambda: report.trim_texts(keep_days=30, keep_bytes=0)) == 1
+
+    lines = (await client.get("/api/admin/requests/export")).text.splitlines()
+    assert [json.loads(line)["finish"] for line in lines] == ["stop"] * 5
+    today = datetime.now(UTC).date()
+    assert await asyncio.to_thread(lambda: report.trim_days(keep_days=31, today=today)) == 0
+    assert await asyncio.to_thread(lambda: report.trim_days(keep_days=31, today=today + timedelta(days=32))) == 1

@@ -28,6 +28,8 @@ PATHS = {
     "/api/admin/hardware/refresh",
     "/api/admin/alerts",
     "/api/admin/alerts/test",
+    "/api/admin/requests/export",
+    "/api/admin/requests/{request_id}/text",
     "/api/admin/box",
     "/api/admin/requests/live",
     "/api/admin/about",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -261,3 +262,14 @@ def test_two_processes_make_one_chain(engine: Engine, log: AuditLog, tmp_path: P
     verdict = log.verify()
     assert verdict.is_whole
     assert verdict.rows == 75
+
+
+def test_the_oldest_rows_go_when_there_are_too_many_bytes(engine: Engine) -> None:
+    log = AuditLog(engine)
+    for number in range(100):
+        log.record(SYSTEM, "test.row", None, {"text": "x" * 700, "number": number})
+    assert log.trim(Retention(keep_bytes=200_000)) == 0
+    gone = log.trim(Retention(keep_bytes=50_000))
+    assert 45 < gone < 55
+    assert log.verify().is_whole
+    assert json.loads(log.list()[1].details)["number"] == 99
