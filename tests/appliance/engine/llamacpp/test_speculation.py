@@ -127,6 +127,7 @@ class Copier:
         self.base_s = measured[0].duration_s
         self.row_s = measured[1].duration_s - measured[0].duration_s
         self.plans: list[StepPlan] = []
+        self.seconds = 0.0
         self.novel = 10_000
         self.said: Callable[[int], int] = lambda position: PATTERN[position % len(PATTERN)]
         self.end_after: int | None = None
@@ -172,6 +173,7 @@ class Copier:
             runs.append(run)
         extra = plan.token_count - plan.decode_rows
         seconds = self.base_s + self.row_s * (extra + max(0, plan.decode_rows - 1))
+        self.seconds += seconds
         passes = max(map(len, drafts.values()), default=0)
         draft_s = 0.002 * passes
         result = StepResult(
