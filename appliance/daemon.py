@@ -29,6 +29,7 @@ from appliance.api.admin.operators import OperatorServices
 from appliance.api.app import ApiServices, create_app
 from appliance.api.connections import KEEP_ALIVE_S, ConnectionGuard, ConnectionLimits
 from appliance.api.metering import Metering
+from appliance.attached import StoreWithAttached, attached_model
 from appliance.bookkeeping import Bookkeeping
 from appliance.box_facts import FactsReader
 from appliance.box_names import BoxNames
@@ -150,7 +151,12 @@ def lay_foundation(settings: Settings) -> Foundation:
     accounts = Accounts(
         database, paths.state_dir, session_idle_s=settings.session_idle_s, session_max_s=settings.session_max_s
     )
-    return Foundation(settings, database, accounts, ModelStore(settings.models_dir, budget=budget))
+    attached = attached_model(settings)
+    if attached is not None:
+        store: ModelStore = StoreWithAttached(settings.models_dir, budget=budget, attached=attached)
+    else:
+        store = ModelStore(settings.models_dir, budget=budget)
+    return Foundation(settings, database, accounts, store)
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -198,7 +204,7 @@ class Daemon:
                 detect=self._hardware.detect,
                 plan=set_up,
                 factory=lambda setup: engine_factory(setup, shares),
-                serves=lambda model: model.format is ModelFormat.GGUF or bool(wanted_engines(self._settings)),
+                serves=self._serves,
                 manager=lambda: EngineManager(start_timeout_s=self._settings.start_timeout_s),
                 prover=self._prover,
                 admissions=self._admissions,
@@ -464,6 +470,11 @@ class Daemon:
         store = self._foundation.models
         wanted = self._settings.model or store.default_id()
         return None if wanted is None else store.get(wanted)
+
+    def _serves(self, model: InstalledModel) -> bool:
+        """Whether there is an engine for the model here."""
+        is_attached = self._settings.attach_url is not None and model.source == self._settings.attach_url
+        return model.format is ModelFormat.GGUF or is_attached or bool(wanted_engines(self._settings))
 
     async def _detect(self) -> HardwareSnapshot:
         snapshot = await self._hardware.detect()

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from appliance.attached import place_attached
 from appliance.engine.external.server_factory import ServerSpec
 from appliance.engine.factory import EngineSpec
 from appliance.errors import AppError
@@ -117,6 +118,8 @@ def set_up(installed: InstalledModel, snapshot: HardwareSnapshot, settings: Sett
     """
     if settings.seats is not None and settings.seats > MOST_SEATS:
         raise TooManySeats(seats=settings.seats, most=MOST_SEATS)
+    if settings.attach_url is not None and installed.source == settings.attach_url:
+        return ModelSetup(installed, *place_attached(installed, settings), f"{settings.attach_url} has the model.")
     if installed.format is ModelFormat.SAFETENSORS:
         placed = place_server(installed, snapshot, settings)
         return ModelSetup(installed, *placed, why_served_by(placed[0], wanted_engines(settings)))

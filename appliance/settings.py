@@ -225,6 +225,31 @@ class Settings(BaseSettings):
         default=None,
         description="Folder of the big engines' sockets and configuration. Default: engines in the state folder.",
     )
+    attach_url: str | None = Field(
+        default=None,
+        pattern=ENDPOINT_PATTERN,
+        description="Address of a server that runs already and is served as a model of this box, such as "
+        "http://127.0.0.1:8000. Needs attach_folder.",
+    )
+    attach_model: str | None = Field(
+        default=None,
+        min_length=1,
+        description="That server's name of the model. Default: the name of attach_folder.",
+    )
+    attach_folder: Folder | None = Field(
+        default=None,
+        description="Folder with tokenizer.json, tokenizer_config.json and config.json of the attached server's model; "
+        "its weights are not needed.",
+    )
+    attach_protocol: Literal["vllm", "openai", "mindie"] = Field(
+        default="vllm",
+        description="What the attached server speaks: vllm (token ids both ways, so everything holds), mindie, or "
+        "openai for any other with /v1/completions (text alone: no budgets of thoughts, no forms).",
+    )
+    attach_key_file: Folder | None = Field(default=None, description="File with the attached server's API key.")
+    attach_ca_file: Folder | None = Field(
+        default=None, description="PEM file that the attached server's certificate is checked with."
+    )
     ascend_root: Folder = Field(
         default=Path("/usr/local/Ascend"), description="Folder that CANN and MindIE are installed in."
     )
@@ -463,6 +488,12 @@ class Settings(BaseSettings):
     download_bytes_per_s: int | None = Field(
         default=None, ge=1024, description="Most bytes per second that a download takes. Without it: no limit."
     )
+
+    @model_validator(mode="after")
+    def _describes_what_is_attached(self) -> Self:
+        if self.attach_url is not None and self.attach_folder is None:
+            raise PydanticCustomError("attach_folder_missing", "attach_url needs attach_folder")
+        return self
 
     @model_validator(mode="after")
     def _has_certificate(self) -> Self:

@@ -94,8 +94,11 @@ def folder_files(folder: Path) -> tuple[list[str], list[str]]:
     return [CONFIG_FILE, *taken], warnings
 
 
-def read_folder(folder: Path, files: Sequence[SourceFile]) -> HubModel:
-    """Checks the opened files of a folder and says what the model is. Raises a ``ModelFileError``."""
+def read_folder(folder: Path, files: Sequence[SourceFile], *, weights_elsewhere: bool = False) -> HubModel:
+    """Checks the opened files of a folder and says what the model is. Raises a ``ModelFileError``.
+
+    ``weights_elsewhere``: the folder only describes a model that another server has.
+    """
     by_name = {f.name: f for f in files}
     config = _json(by_name[CONFIG_FILE], _MAX_CONFIG_BYTES)
     for file in files:
@@ -113,7 +116,8 @@ def read_folder(folder: Path, files: Sequence[SourceFile]) -> HubModel:
             raise CorruptHeader(file.path, f"tensor '{min(twice)}'", "stands in two files of the folder")
         names |= tensors.keys()
         elements += sum(_elements(t) for t in tensors.values())
-    _check_index(folder, by_name, names)
+    if not weights_elsewhere:
+        _check_index(folder, by_name, names)
     tokenizer = _json(by_name["tokenizer_config.json"], _MAX_INDEX_BYTES) if "tokenizer_config.json" in by_name else {}
     return HubModel(
         architecture=_architecture(by_name[CONFIG_FILE].path, config),

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import msgspec
 
+from models.errors import NotAChatModel
 from models.import_safetensors import HubModel, read_folder
-from models.import_source import opened
+from models.import_source import CONFIG_FILE, opened
 from models.types import InstalledModel
 
 TOKENIZER_FILE = "tokenizer.json"
+_DESCRIBING = (CONFIG_FILE, "tokenizer_config.json", "chat_template.jinja")
 _MAX_BYTES = 256 * 1024 * 1024
 
 
@@ -31,6 +33,19 @@ def read_stored(installed: InstalledModel) -> HubModel:
     folder = stored_folder(installed)
     with opened([(file.path, file.name) for file in installed.files], folder) as files:
         found = read_folder(folder, files)
+    return replace(found, control_tokens=found.control_tokens | _added_tokens(folder / TOKENIZER_FILE))
+
+
+def read_described(folder: Path) -> HubModel:
+    """A folder that has a model's description and tokenizer, with or without its weights.
+
+    Raises a ``ModelFileError``, also when its config.json or its tokenizer is missing.
+    """
+    there = [(folder / name, name) for name in _DESCRIBING if name == CONFIG_FILE or (folder / name).exists()]
+    if not (folder / TOKENIZER_FILE).exists():
+        raise NotAChatModel(folder, f"the folder brings no {TOKENIZER_FILE}")
+    with opened(there, folder) as files:
+        found = read_folder(folder, files, weights_elsewhere=True)
     return replace(found, control_tokens=found.control_tokens | _added_tokens(folder / TOKENIZER_FILE))
 
 

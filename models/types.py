@@ -249,6 +249,7 @@ class FitPlan:
     layer over ``tensor_parallel`` devices, ``data_parallel`` times over, and take their weights from ``repository``;
     ``installed`` is false when the box does not have the engine yet. ``host_layers`` and ``experts_on_host`` say what
     stays in the host's memory because the operator allowed it. ``draft`` is the id of the model that guesses for it.
+    ``attached``: a server that somebody else runs has it.
     """
 
     variant: str
@@ -274,6 +275,7 @@ class FitPlan:
     host_layers: int = 0
     experts_on_host: bool = False
     draft: str | None = None
+    attached: bool = False
 
     @property
     def total_context_tokens(self) -> int:

@@ -72,6 +72,8 @@ def doctor_command(
             raise typer.BadParameter(f"no such vendor: {name}; known are {', '.join(labels)}", param_hint="--vendor")
     if machine is not None and (compute or venv is not None):
         raise typer.BadParameter("--compute and --venv look at this machine, not at another", param_hint="--machine")
+    if machine is None and venv is None:
+        venv = _engine_environment()
     report = _examine(machine, labels, vendor or [], compute=compute, venv=venv)
     if fix is not None:
         _print_fixes(report, fix)
@@ -180,6 +182,14 @@ def _installed(venv: Path | None) -> tuple[tuple[Software, ...], EngineFacts]:
     vendors = frozenset(str(one) for one in engine_vendors(backends_dir))
     engine = EngineFacts("llama.cpp", None if llama is None else llama.version, vendors)
     return (*others, *((cuda,) if cuda else ())), engine
+
+
+def _engine_environment() -> Path | None:
+    """The environment of the big engine, where the settings name one: its versions are what has to go together."""
+    from appliance.settings import load_settings
+
+    python = load_settings().engine_python
+    return None if python is None else python.parent.parent
 
 
 def _site_packages(venv: Path) -> Path:

@@ -41,6 +41,7 @@ def plan_command(
     """Rank every R1 variant and quantization that fits, and give the reason for each that does not."""
     from appliance.cli.explain import print_explanation
     from appliance.cli.models import open_catalogue
+    from models.choice import choose_engine
     from models.explain import explain
     from models.plan_json import plan_result_to_json
     from models.planner import plan
@@ -71,11 +72,12 @@ def plan_command(
     if as_json:
         print_json(plan_result_to_json(result))
         return
-    print_plans(snapshot, result, everything=everything)
+    choice = choose_engine(catalogue, result)
+    print_plans(snapshot, result, everything=everything, why=None if choice is None else choice.reason)
 
 
-def print_plans(snapshot: HardwareSnapshot, result: PlanResult, *, everything: bool) -> None:
-    """The machine in a line, the plans, the rejections."""
+def print_plans(snapshot: HardwareSnapshot, result: PlanResult, *, everything: bool, why: str | None = None) -> None:
+    """The machine in a line, the plans, the rejections. ``why`` says why the best one's engine was taken."""
     console = stdout()
     console.print(f"[bold]This machine:[/] {escape(_machine(snapshot))}\n")
     for note in result.notes:
@@ -84,6 +86,8 @@ def print_plans(snapshot: HardwareSnapshot, result: PlanResult, *, everything: b
         plans = result.plans if everything else _best_of_each(result.plans)
         console.print(_plan_table(plans))
         _more(len(result.plans) - len(plans), "plans in other quantizations")
+        if why is not None and len({plan.engine for plan in result.plans}) > 1:
+            console.print(f"\n[bold]Why this engine:[/] {escape(why)}")
     else:
         console.print("[bold]No R1 fits this machine.[/]")
     planned = {plan.variant for plan in result.plans}

@@ -300,7 +300,7 @@ def _vllm_arguments(arguments: list[str]) -> argparse.Namespace:
         parser.add_argument(name)
     for name in (
         "--max-model-len", "--max-num-seqs", "--max-num-batched-tokens", "--tensor-parallel-size",
-        "--data-parallel-size",
+        "--data-parallel-size", "--port",
     ):  # fmt: skip
         parser.add_argument(name, type=int)
     for name in (
@@ -332,7 +332,10 @@ async def run(protocol: str, folder: Path, faults: Faults, arguments: list[str])
         child = await asyncio.create_subprocess_exec(sys.executable, "-c", "import signal; signal.pause()")
         print("orphan", child.pid, flush=True)
     if protocol == "vllm":
-        listening = [await asyncio.start_unix_server(server.serve, options.uds)]
+        if options.port is None:
+            listening: list[asyncio.Server] = [await asyncio.start_unix_server(server.serve, options.uds)]
+        else:
+            listening = [await asyncio.start_server(server.serve, "127.0.0.1", options.port)]
         print("INFO:     Application startup complete.", flush=True)
     else:
         ports = [config["ServerConfig"][name] for name in ("port", "managementPort", "metricsPort")]

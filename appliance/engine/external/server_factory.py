@@ -66,7 +66,7 @@ class ServerFactory:
         return ExternalEngine(
             server,
             ExternalSpec(
-                engine=spec.engine.value,
+                engine=spec.engine.value if spec.attached is None else "attached",
                 folder=spec.order.folder,
                 seats=plan.seats,
                 context_tokens=plan.context_tokens,

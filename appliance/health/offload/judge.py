@@ -93,6 +93,9 @@ class Judgement:
 
 def judge(plan: FitPlan, evidence: Evidence, *, has_cards: bool) -> Judgement:
     """The verdict on one load of ``plan``."""
+    if plan.attached:
+        elsewhere = Reason("attached", "The model is served by a server that this box does not run.")
+        return Judgement(OffloadState.UNKNOWN, (elsewhere,), _said_speed(evidence.speed))
     if not plan.devices:
         why = Reason("no_card_used", "The plan puts this model on the processor although the machine has cards.")
         return Judgement(OffloadState.CPU, (why,) if has_cards else (), _said_speed(evidence.speed))
