@@ -26,7 +26,7 @@ COMPILE := UV_CACHE_DIR=$(VENV)/lock-cache $(BIN)/uv pip compile --quiet $(UPGRA
 	--no-emit-find-links --python-version 3.11 --universal --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup test test-web test-vm web lint format bench lock dist deb iso install uninstall clean
+.PHONY: help run setup walk test test-web test-vm web lint format bench lock dist deb iso install uninstall clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -77,6 +77,10 @@ bench:  ## print the benchmarks' figures for this machine (minutes; leave the ma
 	@$(BOOTSTRAP) dev
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/page.txt
 	@$(BIN)/python -m pytest tests/bench -m bench -s --timeout 1800 $(ARGS)
+
+walk:  ## draw the pictures of docs/console.md anew
+	@$(BOOTSTRAP) dev
+	@$(BIN)/python -m tests.tui.walk
 
 lock:  ## pin requirements/*.txt anew from pyproject.toml and requirements/*.in
 	@$(BOOTSTRAP) dev

@@ -25,9 +25,11 @@ from tui.screens.dashboard import DashboardScreen
 from tui.screens.issues import IssuesScreen
 from tui.screens.jobs import JobsScreen
 from tui.screens.keys import KeysScreen
+from tui.screens.logs import LogsScreen
 from tui.screens.models import ModelsScreen
 from tui.screens.plans import PlansScreen
 from tui.screens.requests import RequestsScreen
+from tui.screens.settings import SettingsScreen
 from tui.screens.users import UsersScreen
 from tui.strings import Words
 from tui.views import QUIET, Drawing
@@ -70,8 +72,15 @@ class ConsoleApp(App[None]):
         ("5", KeysScreen),
         ("6", IssuesScreen),
         ("7", JobsScreen),
+        ("8", LogsScreen),
     )
-    MORE: ClassVar[tuple[type[BoxScreen], ...]] = (ChatScreen, PlansScreen, UsersScreen, AboutScreen)
+    MORE: ClassVar[tuple[type[BoxScreen], ...]] = (
+        ChatScreen,
+        SettingsScreen,
+        PlansScreen,
+        UsersScreen,
+        AboutScreen,
+    )
     MODES: ClassVar[dict[str, type[Screen[None]]]] = {
         **{screen.NAME: screen for _, screen in FRONT},
         **{screen.NAME: screen for screen in MORE},
@@ -114,7 +123,8 @@ class ConsoleApp(App[None]):
 
     def on_mount(self) -> None:
         """Begin to ask, and to show how old the answers are."""
-        self.run_worker(self.box.readiness.poll, group="polls")  # type: ignore[arg-type]
+        for resource in (self.box.readiness, self.box.identity):
+            self.run_worker(resource.poll, group="polls")  # type: ignore[arg-type]
         self.set_interval(1.0, self._changed)
 
     def screen_keys(self) -> Keys:
@@ -123,8 +133,8 @@ class ConsoleApp(App[None]):
         return (*front, ("9", "screen.more", ""))
 
     def _changed(self) -> None:
-        if self.is_running and self._screen_stack and isinstance(self.screen, BoxScreen):
-            self.screen.paint()
+        if self.is_running and self._screen_stack and isinstance(self.screen_stack[0], BoxScreen):
+            self.screen_stack[0].paint()
 
     def _theme_name(self, light: bool) -> str:
         return f"r1box-{'8-' if self.drawing.look.plain else ''}{'light' if light else 'dark'}"
@@ -162,7 +172,7 @@ class ConsoleApp(App[None]):
 
     def action_code(self) -> None:
         """The chat page's QR code."""
-        self.push_screen(CodeDialog(self.drawing, self.box.client.target.page_url))
+        self.push_screen(CodeDialog(self.drawing, self.box.page_url))
 
     def action_refresh_box(self) -> None:
         """Ask for everything now."""

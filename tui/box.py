@@ -9,6 +9,7 @@ from urllib.parse import quote
 from pydantic import BaseModel
 
 from appliance.schemas.accounts import UserList
+from appliance.schemas.box import BoxIdentity
 from appliance.schemas.health import Readiness
 from appliance.schemas.issues import FixupResult, IssueList
 from appliance.schemas.jobs import Job, JobList, JobRequest, JobWish
@@ -16,9 +17,11 @@ from appliance.schemas.models import ModelEntries
 from appliance.schemas.offload import OffloadList
 from appliance.schemas.operators import About, LiveRequests, ServingHistory, StickList
 from appliance.schemas.plans import Plans, PlansQuery
+from appliance.schemas.settings import SettingList
 from appliance.schemas.telemetry import Hardware, Telemetry, TelemetryHistory
 from tui.client import BoxClient, Problem
 from tui.keys_feed import KeysFeed
+from tui.log_feed import LogFeed
 from tui.resource import Clock, Resource, known
 
 T = TypeVar("T")
@@ -60,9 +63,20 @@ class BoxView:
         self.keys = KeysFeed(client, clock, every_s=5 * every_s, changed=changed)
         self.sticks = of("/api/admin/sticks", StickList, times=2)
         self.about = of("/api/admin/about", About, times=30)
+        self.logs = LogFeed(client, clock, every_s=every_s, changed=changed)
+        self.settings = of("/api/admin/settings", SettingList, times=5)
+        self.identity = of("/api/admin/box", BoxIdentity, times=15)
         self.hardware = of("/api/admin/hardware", Hardware, times=15)
         self.history: Resource[TelemetryHistory] = asked(self._history, times=2.5)
         self.plans: Resource[Plans] = asked(self._plans, times=60)
+
+    @property
+    def page_url(self) -> str | None:
+        """Where people open the chat page: as it was named, else as the box says; None when neither is known."""
+        named, told = self.client.target.page_url, known(self.identity.state())
+        if named is not None or told is None or not told.urls:
+            return named
+        return told.urls[0]
 
     def wake(self) -> None:
         """Ask for everything that is being asked for now."""

@@ -27,6 +27,13 @@ _COMMON_HEADERS = [
 _QUIET_PATHS = frozenset({"/healthz", "/readyz"})
 
 
+def _is_quiet(scope: Scope, status: int | None) -> bool:
+    """Looks at the box's state that went well: consoles and pages repeat them every second or two, and a log of them
+    hides what happened."""
+    is_look = scope["method"] == "GET" and scope["path"].startswith("/api/admin/")
+    return scope["path"] in _QUIET_PATHS or (is_look and status is not None and status < 400)
+
+
 class RequestContext:
     """Gives each request an id (header ``X-Request-Id``, log field ``request_id``) and logs how it ended.
 
@@ -71,7 +78,7 @@ class RequestContext:
             if status is None:
                 await error_response(error, scope)(scope, receive, send_with_headers)
         finally:
-            write = _log.debug if scope["path"] in _QUIET_PATHS else _log.info
+            write = _log.debug if _is_quiet(scope, status) else _log.info
             write(
                 "request",
                 method=scope["method"],

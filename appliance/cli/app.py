@@ -27,6 +27,7 @@ from appliance.cli import (
     plan,
     serve,
     settings,
+    status,
     tls,
     usage,
     users,
@@ -45,6 +46,8 @@ app.command("detect")(detect.detect_command)
 app.add_typer(doctor.app, name="doctor")
 app.command("plan")(plan.plan_command)
 app.command("chat")(chat.chat_command)
+app.command("status")(status.status_command)
+app.command("top")(status.top_command)
 app.command("issues")(issues.issues_command)
 app.command("jobs")(jobs.jobs_command)
 app.command("logs")(logs.logs_command)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from pydantic import BaseModel
-
 from appliance.schemas.accounts import KeyBody, KeyList, UserBody, UserList
 from appliance.schemas.jobs import Job, JobError, JobList, JobProgress
+from appliance.schemas.logs import LogItem
 from appliance.schemas.operators import (
     About,
     Component,
@@ -20,6 +19,7 @@ from appliance.schemas.operators import (
     StickList,
 )
 from appliance.schemas.plans import CounterWish, MachineCards, Plan, PlanMemory, Plans, Speed, WhyNot
+from appliance.schemas.settings import SettingItem, SettingList
 from appliance.schemas.telemetry import Hardware, HistorySeries, TelemetryHistory
 from tests.tui.moments import GIB, NOON
 
@@ -250,7 +250,49 @@ def history(key: str = "ascend:0") -> TelemetryHistory:
     )
 
 
-def bodies() -> dict[str, BaseModel | str]:
+def logs() -> tuple[LogItem, ...]:
+    """A request, a warning, a crash with its traceback."""
+
+    def line(number: int, level: Any, part: str, event: str, **fields: Any) -> LogItem:
+        at = NOON + timedelta(seconds=number)
+        return LogItem(
+            seq=number, at=at, level=level, part=part, logger=f"appliance.{part}", event=event, fields=fields
+        )
+
+    return (
+        line(1, "info", "api", "request", method="POST", path="/v1/chat/completions", status=200, duration_ms=812.4),
+        line(2, "warning", "daemon", "placement", model="r1-32b", note="The context is kept in q8_0."),
+        line(3, "error", "api", "request_crashed", exception="Traceback:\n  File api.py\nValueError: odd"),
+    )
+
+
+def settings() -> SettingList:
+    """One of each kind."""
+
+    def item(name: str, value: Any, kind: dict[str, Any], **values: Any) -> SettingItem:
+        base: dict[str, Any] = {
+            "name": name, "value": value, "stored": value, "default": value, "source": "default",
+            "origin": "built in", "applies": "now", "locked": False, "pending": False, "secret": False, "kind": kind,
+            "description": f"What {name} is for.",
+        }  # fmt: skip
+        return SettingItem(**{**base, **values})
+
+    return SettingList(
+        items=(
+            item("max_waiting", 64, {"type": "integer", "minimum": 0}),
+            item("sampling_policy", "clamp", {"enum": ["clamp", "free", "strict"], "type": "string"}, applies="load"),
+            item("seats", None, {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}, stored=8,
+                 source="changed", origin="settings changed here", applies="restart", pending=True),
+            item("port", 8080, {"type": "integer"}, source="flag", origin="--port", applies="restart", locked=True),
+            item("state_dir", "/var/lib/r1box", {"type": "string", "format": "path"}, applies="file"),
+            item("allow_cpu_fallback", False, {"type": "boolean"}),
+        ),
+        restart_needed=("seats",),
+        file="/var/lib/r1box/settings.json",
+    )  # fmt: skip
+
+
+def bodies() -> dict[str, Any]:
     """By path."""
     return {
         "/api/admin/serving/history": serving(),
@@ -263,4 +305,6 @@ def bodies() -> dict[str, BaseModel | str]:
         "/api/admin/about": about(),
         "/api/admin/hardware": hardware(),
         "/api/admin/telemetry/history": history(),
+        "/api/admin/logs/events": logs(),
+        "/api/admin/settings": settings(),
     }

@@ -74,7 +74,7 @@ DISK = Issue(
 
 def answers(
     *, devices: tuple[DeviceTelemetry, ...] | None = None, issues: tuple[Issue, ...] = (), **readiness: Any
-) -> dict[str, BaseModel | str]:
+) -> dict[str, Any]:
     """A well box by path; ``readiness`` replaces fields of /readyz."""
     ready: dict[str, Any] = {
         "ready": True, "state": "ready", "model": "r1-32b", "seats": 8, "context_tokens": 16384, "offload": "VERIFIED",
@@ -102,18 +102,28 @@ class FixedClient(BoxClient):
 
     def __init__(self, bodies: dict[str, Any], *, silent: bool = False, page_url: str | None = PAGE) -> None:
         super().__init__(Target("http://10.0.4.17:8080", page_url=page_url))
-        self.bodies, self._silent = bodies, silent
+        self.bodies, self.silent = bodies, silent
 
     async def get(
         self, path: str, kind: type[Body], *, also: tuple[int, ...] = (), timeout_s: float | None = None
     ) -> Body | Problem:
-        if self._silent:
+        if self.silent:
             await asyncio.Event().wait()
         found = self.bodies.get(path.partition("?")[0])
         return found if isinstance(found, kind) else Problem("unreachable", detail="Connection refused")
 
+    async def events(self, path: str, body: dict[str, object] | None = None) -> AsyncIterator[str | Problem]:
+        found = self.bodies.get(path.partition("?")[0])
+        if isinstance(found, tuple):
+            for one in found:
+                yield one.model_dump_json()
+        if not isinstance(found, tuple) and not self.silent:
+            yield Problem("unreachable", detail="Connection refused")
+            return
+        await asyncio.Event().wait()
+
     async def text(self, path: str) -> str | Problem:
-        if self._silent:
+        if self.silent:
             await asyncio.Event().wait()
         found = self.bodies.get(path)
         return found if isinstance(found, str) else Problem("unreachable", detail="Connection refused")
@@ -124,7 +134,7 @@ class FakeBox:
 
     key = "r1b_test"
 
-    def __init__(self, bodies: dict[str, BaseModel | str]) -> None:
+    def __init__(self, bodies: dict[str, Any]) -> None:
         self.bodies = bodies
         self.asked: list[str] = []
         self.answering = asyncio.Event()

@@ -75,6 +75,6 @@ class AboutScreen(ListScreen):
                 (words("about.platform"), told.platform),
                 ("Python", told.python),
                 (words("about.started"), since(words, told.started_at, self.box.clock.now())),
-                (words("about.page"), self.box.client.target.page_url),
+                (words("about.page"), self.box.page_url),
             ]
         return blocks(facts(rows), None if one.summary is None else Content(one.summary))

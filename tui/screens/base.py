@@ -23,7 +23,15 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Keys = tuple[tuple[str, str, str], ...]
-SHOWN_KEYS = {"question_mark": "?", "ctrl+p": "^p", "enter": "Enter", "tab": "Tab", "slash": "/", "delete": "Del"}
+SHOWN_KEYS = {
+    "question_mark": "?",
+    "ctrl+p": "^p",
+    "enter": "Enter",
+    "tab": "Tab",
+    "slash": "/",
+    "delete": "Del",
+    "escape": "Esc",
+}
 
 
 class BoxScreen(Screen[None]):
@@ -40,6 +48,7 @@ class BoxScreen(Screen[None]):
         super().__init__()
         self._result = Content("")
         self.busy = False
+        self._afterwards: list[Callable[[], None]] = []
 
     @property
     def console(self) -> ConsoleApp:
@@ -86,18 +95,29 @@ class BoxScreen(Screen[None]):
     def on_screen_resume(self) -> None:
         """Ask for what is shown, and draw what came while another screen was."""
         self.paint()
+        self._catch_up()
         # An answer that comes before the first layout would be drawn for a window of no size.
         self.call_after_refresh(self._feed)
 
+    def _catch_up(self) -> None:
+        while self._afterwards and self.app.screen is self:
+            self._afterwards.pop(0)()
+
     def _feed(self) -> None:
-        if self.app.screen is self:
+        if self.shown:
             self.workers.cancel_group(self, "feeds")
             for resource in self.feeds():
                 self.run_worker(resource.poll, group="feeds")  # type: ignore[arg-type]
 
     def on_screen_suspend(self) -> None:
-        """Ask no more."""
-        self.workers.cancel_group(self, "feeds")
+        """Ask no more, unless only a dialog lies over this screen."""
+        if not self.shown:
+            self.workers.cancel_group(self, "feeds")
+
+    @property
+    def shown(self) -> bool:
+        """Whether this screen is seen, with a dialog over it or not."""
+        return self.app.screen_stack[0] is self
 
     def on_resize(self) -> None:
         """Draw for the new size, once the panels have theirs."""
@@ -125,7 +145,7 @@ class BoxScreen(Screen[None]):
             word = Content.styled(words("engine.no_answer"), "bold $error")
         else:
             word = engine_word(self.drawing, state.value)
-        url = self.box.client.target.page_url
+        url = self.box.page_url
         page = words("head.page_unknown") if url is None else words("head.page", url=url)
         time = self.box.clock.now().astimezone(self.console.zone).strftime("%H:%M:%S")
         left = Content.assemble((f"R1 Box {self.drawing.look.dot} {words(f'screen.{self.NAME}')}", "bold"), "  ", page)
@@ -140,15 +160,21 @@ class BoxScreen(Screen[None]):
 
     def _key_lines(self) -> Content:
         """The screen's own keys, and the screens."""
-        own = (*self.console.COMMON_KEYS[:1], *self.own_keys(), *self.console.COMMON_KEYS[1:])
+        common = self._common_keys()
+        own = (*common[:1], *self.own_keys(), *common[1:])
         return Content("\n").join([self._key_line(own), self._key_line(self.console.screen_keys())])
+
+    def _common_keys(self) -> Keys:
+        """Without the change of languages where Chinese cannot be shown."""
+        chinese = self.drawing.look.chinese
+        return tuple(one for one in self.console.COMMON_KEYS if chinese or one[1] != "language")
 
     def _key_line(self, keys: Keys) -> Content:
         parts = []
         for key, word, _ in keys:
             label = self.drawing.words(word if word.startswith("screen.") else f"key.{word}")
             style = "bold reverse" if word == f"screen.{self.NAME}" else ""
-            parts.append(Content.assemble((SHOWN_KEYS.get(key, key), "bold $primary"), " ", (label, style)))
+            parts.append(Content.assemble((shown_key(key), "bold $primary"), " ", (label, style)))
         room = self.size.width - 2
         gap = "  " if sum(part.cell_length + 2 for part in parts) - 2 <= room else " "
         line = Content("")
@@ -162,8 +188,8 @@ class BoxScreen(Screen[None]):
     def action_help(self) -> None:
         """Show the keys."""
         words, keys = self.drawing.words, []
-        for key, word, _ in (*self.KEYS, *self.console.COMMON_KEYS, *self.console.screen_keys()):
-            keys.append((SHOWN_KEYS.get(key, key), words(f"about.{word.removeprefix('screen.')}")))
+        for key, word, _ in (*self.own_keys(), *self._common_keys(), *self.console.screen_keys()):
+            keys.append((shown_key(key), words(f"about.{word.removeprefix('screen.')}")))
         keys += [
             ("Tab", words("key.next_panel")),
             ("Up Down PgUp PgDn", words("key.move")),
@@ -196,7 +222,9 @@ class BoxScreen(Screen[None]):
                 self.tell(self.not_done(answer))
             else:
                 self.tell(Content.styled(done(answer), "$success"))
-                after(answer)
+                # Never over another screen, which the operator went to meanwhile.
+                self._afterwards.append(lambda: after(answer))
+                self._catch_up()
             for resource in self.feeds():
                 resource.wake()
 
@@ -221,6 +249,13 @@ class BoxScreen(Screen[None]):
         message, hint = self.drawing.words.problem(problem, self.place)
         told = self.drawing.words("action.not_done", message=message)
         return Content.assemble((told, "$error"), f" {hint}" if hint else "")
+
+
+def shown_key(key: str) -> str:
+    """A key as people name it: ``F2`` for ``f2``."""
+    if key[0] == "f" and key[1:].isdecimal():
+        return key.upper()
+    return SHOWN_KEYS.get(key, key)
 
 
 def quiet(text: str) -> Content:

@@ -90,7 +90,7 @@ class DashboardScreen(BoxScreen):
         return model_line(self.drawing, state.value, known(self.box.models.state()), known(self.box.offload.state()))
 
     def _paint_code(self) -> None:
-        code, url = self.query_one("#qr", Static), self.box.client.target.page_url
+        code, url = self.query_one("#qr", Static), self.box.page_url
         rows = () if url is None or not self.drawing.look.blocks else qr_rows(url)
         fits = bool(rows) and self.size.width >= 120 and self.size.height >= 20 + len(rows)
         code.display = fits
