@@ -131,11 +131,17 @@ class BoxScreen(Screen[None]):
         """Draw everything anew from what is known."""
         if not self.is_mounted:
             return
-        self.query_one("#top", Static).update(self._top())
-        self.query_one("#keys", Static).update(self._key_lines())
-        result = self.query_one("#result", Static)
-        result.display = bool(self._result.plain)
-        result.update(self._result)
+        # Their height is fixed: nothing has to be laid out anew every second.
+        self.put("#top", self._top(), layout=False)
+        self.put("#keys", self._key_lines(), layout=False)
+        self.query_one("#result", Static).display = bool(self._result.plain)
+        self.put("#result", self._result)
+
+    def put(self, name: str, content: Content, *, layout: bool = True) -> None:
+        """Show a text, if it is another one than before."""
+        widget = self.query_one(name, Static)
+        if not (isinstance(widget.content, Content) and widget.content.is_same(content)):
+            widget.update(content, layout=layout)
 
     def _top(self) -> Content:
         words, state = self.drawing.words, self.box.readiness.state()

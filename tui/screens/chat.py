@@ -125,7 +125,7 @@ class ChatScreen(BoxScreen):
                 view.update(self._said(view.turn))
         if at_end:
             said.scroll_end(animate=False)
-        self.query_one("#chat-state", Static).update(self._state())
+        self.put("#chat-state", self._state(), layout=False)
 
     def _said(self, turn: Turn) -> Content:
         words = self.drawing.words

@@ -44,7 +44,7 @@ class DashboardScreen(BoxScreen):
         if not self.is_mounted:
             return
         box, draw, words = self.box, self.drawing, self.drawing.words
-        self.query_one("#model", Static).update(self._model())
+        self.put("#model", self._model())
         place = None if isinstance(box.readiness.state(), Failed) else self.place
         panel = self.query_one("#serving", Panel)
         size = panel.content_region.size
