@@ -23,7 +23,12 @@ _HASH = re.compile(r"\$(?:y|6|5|2b|gy|7)\$[^:\s]{8,}")
 _SSH_KEY = re.compile(
     r"(?:ssh-ed25519|ssh-rsa|ecdsa-sha2-nistp(?:256|384|521)|sk-\S+@openssh\.com) [A-Za-z0-9+/=]+( .*)?"
 )
-_TAKEN = {"root", "r1box", "daemon", "nobody", "sys", "bin"}
+_TAKEN = re.compile(
+    r"root|daemon|bin|sys|adm|tty|disk|lp|mail|news|uucp|man|proxy|kmem|dialout|fax|voice|cdrom|floppy|tape|sudo|audio|dip"
+    r"|www-data|backup|operator|list|irc|src|shadow|utmp|video|sasl|plugdev|staff|games|users|nogroup|nobody|sync|gnats"
+    r"|input|render|kvm|sgx|crontab|messagebus|sshd|rauc|uuidd|r1box|systemd-.*"
+)
+"""Users and groups of Debian's base system and of the image: a person's group of that name cannot be made."""
 LARGEST_FILE_BYTES = 1 << 20
 
 
@@ -34,7 +39,7 @@ def _hostname(value: str) -> str:
 
 
 def _user(value: str) -> str:
-    if not _USER.fullmatch(value) or value in _TAKEN:
+    if not _USER.fullmatch(value) or _TAKEN.fullmatch(value):
         raise ValueError("must be a user name of lower-case letters and digits that the system has not taken itself")
     return value
 

@@ -111,7 +111,15 @@ def prepare(order: Order, mirrors: Mirrors) -> None:
         shutil.copyfile(key, own / "trusted-keys" / key.name)
     if order.update_authority is not None:
         shutil.copyfile(order.update_authority, own / "update-ca.pem")
+    else:
+        nobodys_certificate(own / "update-ca.pem")
     (own / "image-version").write_text(f"{order.version}\n", "utf-8")
+
+
+def nobodys_certificate(path: Path) -> None:
+    """RAUC wants an authority to start at all: one whose key nobody has. Raises IsoFailed."""
+    argv = ("openssl", "req", "-x509", "-newkey", "rsa:3072", "-nodes", "-keyout", "/dev/null", "-out", str(path))
+    _run((*argv, "-subj", "/CN=no updates are accepted", "-days", "1"), path.parent, _STEP_S, "apt-get install openssl")
 
 
 def finish(order: Order, mirrors: Mirrors) -> Path:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from installer.media.mirrors import SUITE, Mirrors
 
 VOLUME = "R1BOX"
+PUBLIC_SECURITY = "http://security.debian.org/debian-security"
+"""Debian's own, asked once at the end. live-build's default lacks the folder, and not every mirror mends that."""
 CONSOLES = "console=tty0 console=ttyS0,115200"
 
 
@@ -33,7 +35,7 @@ def config_argv(mirrors: Mirrors, flavour: Flavour) -> list[str]:
         "--distribution", SUITE, "--architectures", flavour.architecture, "--mode", "debian", "--archive-areas", "main",
         "--linux-packages", "linux-image", "--linux-flavours", flavour.kernel,
         "--mirror-bootstrap", mirrors.main, "--mirror-chroot", mirrors.main,
-        "--mirror-chroot-security", mirrors.security,
+        "--mirror-chroot-security", mirrors.security, "--mirror-binary-security", PUBLIC_SECURITY,
         "--apt-indices", "false", "--apt-recommends", "false", "--apt-source-archives", "false",
         "--updates", "false", "--security", "true",
         "--debian-installer", "none", "--binary-images", "iso-hybrid",

