@@ -49,3 +49,13 @@ def test_own_files_are_read_again_when_they_change(tmp_path: Path) -> None:
         certificate.refresh()
     made.ensure(["two.example"])
     assert certificate.refresh()
+
+
+def test_the_names_of_an_own_certificate_are_the_boxs_too(tmp_path: Path) -> None:
+    made = LocalAuthority(tmp_path / "made")
+    made.ensure(["ai.hospital.example", "192.168.7.30"])
+    own = {"tls": "files", "tls_certificate": made.files.certificate, "tls_key": made.files.key}
+    names = ServerCertificate(settings(tmp_path, more_names=("box.example",), **own)).names()
+    assert {"ai.hospital.example", "box.example", "localhost"} <= names
+    assert "ai.hospital.example" not in ServerCertificate(settings(tmp_path)).names()
+    assert "box.example" in ServerCertificate(settings(tmp_path, more_names=("box.example",))).names()

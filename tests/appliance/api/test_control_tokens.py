@@ -171,6 +171,37 @@ ANTHROPIC: dict[str, Fill] = {
     ),
 }
 
+OLLAMA_CALL = {"function": {"name": "look_up", "arguments": {}}}
+OLLAMA_CHAT: dict[str, Fill] = {
+    "user": lambda text: chat({"role": "user", "content": text}, stream=False),
+    "system": lambda text: chat({"role": "system", "content": text}, USER, stream=False),
+    "answer": lambda text: chat(USER, {"role": "assistant", "content": text, "thinking": text}, USER, stream=False),
+    "begun answer": lambda text: chat(USER, {"role": "assistant", "content": text}, stream=False),
+    "arguments": lambda text: chat(
+        USER,
+        {
+            "role": "assistant",
+            "content": text,
+            "tool_calls": [{"function": {"name": "look_up", "arguments": {text: text}}}],
+        },
+        {"role": "tool", "tool_name": "look_up", "content": "found"},
+        tools=tool(),
+        stream=False,
+    ),
+    "result": lambda text: chat(
+        USER,
+        {"role": "assistant", "content": "", "tool_calls": [OLLAMA_CALL]},
+        {"role": "tool", "tool_name": text, "content": text},
+        tools=tool(),
+        stream=False,
+    ),
+    "tool": lambda text: chat(USER, tools=tool(description=text), stream=False),
+}
+OLLAMA_TEXT: dict[str, Fill] = {
+    "prompt": lambda text: {"model": MODEL, "prompt": text, "stream": False},
+    "system": lambda text: {"model": MODEL, "prompt": "Hi", "system": text, "stream": False},
+}
+
 MODELS = {"R1": R1, "R1 before": R1_OLD, "R1-0528": R1_0528, "ChatML": SMOL}
 
 
@@ -204,6 +235,8 @@ async def test_forged_tokens_are_text(box: Box, client: httpx.AsyncClient, name:
     fields = [("/v1/chat/completions", *one) for one in CHAT.items()]
     fields += [("/v1/responses", *one) for one in RESPONSES.items()]
     fields += [("/v1/messages", *one) for one in ANTHROPIC.items()]
+    fields += [("/api/chat", *one) for one in OLLAMA_CHAT.items()]
+    fields += [("/api/generate", *one) for one in OLLAMA_TEXT.items()]
     for path, field, fill in fields:
         seen = []
         for token in tried:
