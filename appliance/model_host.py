@@ -8,7 +8,7 @@ model is its manager's; ``installed`` when it has none.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from appliance.engine.base import Engine, EngineInfo, EngineState, EngineStatus
 from appliance.engine.swap import Resident, beside, has_returned, make_room, without
 from appliance.errors import ModelNotReady, describe
 from appliance.health.offload.service import ServedEngine
-from appliance.model_parts import HostParts, LoadedModel, LoadFailure, anonymous_bytes, entry_of
+from appliance.model_parts import HostParts, LoadedModel, LoadFailure, anonymous_bytes, came_at, entry_of
 from appliance.model_setup import ModelSetup
 from appliance.schemas.models import ModelEntries, ModelEntry
 from appliance.serving.types import ServedModel
@@ -107,9 +107,8 @@ class ModelHost:
 
     async def entries(self) -> ModelEntries:
         """All models of the store, for operators."""
-        listing = await asyncio.to_thread(self._parts.store.list)
         return ModelEntries(
-            models=tuple(self._entry(model) for model in listing.models),
+            models=tuple(self._entry(model) for model in await self._in_store()),
             load_on_request=self._parts.settings.load_on_request,
         )
 
@@ -119,13 +118,14 @@ class ModelHost:
         if self._parts.settings.load_on_request == "off":
             found = {model.id: model.created_at for model in self._served.values()}
         else:
-            listing = await asyncio.to_thread(self._parts.store.list)
-            found = {
-                model.id: int(datetime.fromisoformat(model.imported_at).timestamp())
-                for model in listing.models
-                if self._parts.serves(model)
-            }
+            found = {model.id: came_at(model) for model in await self._in_store() if self._parts.serves(model)}
         return dict(sorted(found.items(), key=lambda item: (item[0] != self._default_id, item[0])))
+
+    async def _in_store(self) -> Sequence[InstalledModel]:
+        """The store's models. The first one that comes to a running box is its default from then on."""
+        default = self._default_id or await asyncio.to_thread(self._parts.store.default_id)
+        self._default_id = self._default_id or default
+        return (await asyncio.to_thread(self._parts.store.list)).models
 
     def on_device(self, key: str) -> str | None:
         """The loaded model that lies on a device."""

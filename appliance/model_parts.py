@@ -120,6 +120,11 @@ def entry_of(
     )
 
 
+def came_at(model: InstalledModel) -> int:
+    """When a model came into the store, in seconds since 1970."""
+    return int(datetime.fromisoformat(model.imported_at).timestamp())
+
+
 def anonymous_bytes(manager: EngineManager) -> int | None:
     """Memory of a worker that is its own, not pages of a file; ``None`` when it is not running."""
     try:

@@ -55,6 +55,13 @@ _FOR_TOOLS = frozenset(("package.json", "tsconfig.json"))
 _HASHED_NAME = re.compile(r"^assets/.+-[0-9A-Z]{8}\.\w+$")
 """Names that the build gives: they change with the content."""
 
+_LASTING = "public, max-age=31536000, immutable"
+_A_DAY = "public, max-age=86400"
+"""The page's sign, which browsers ask for again with every view."""
+_ASK = "no-cache"
+"""Asked for each time, and mostly answered with a 304."""
+_PICTURES = frozenset(("image/svg+xml", "image/png", "image/x-icon"))
+
 _TEXT = ("text/", "application/json", "application/manifest+json", "image/svg+xml")
 
 
@@ -73,10 +80,10 @@ class Page:
     def headers(self) -> dict[str, str]:
         """Those of every answer with this file."""
         return {
-            # Of other names a browser asks each time and mostly gets a 304.
-            "Cache-Control": "public, max-age=31536000, immutable" if self.lasting else "no-cache",
+            "Cache-Control": _LASTING if self.lasting else _A_DAY if self.media_type in _PICTURES else _ASK,
             "ETag": self.etag,
             "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+            "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
             "Vary": "Accept-Encoding",
         }
 

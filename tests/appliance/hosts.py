@@ -155,6 +155,9 @@ class HostBox:
         finally:
             self.held.remove(model_id)
 
+    def default_id(self) -> str | None:
+        return self.default
+
     def set_default(self, model_id: str) -> InstalledModel:
         self.default = model_id
         return _installed(model_id)

@@ -145,6 +145,20 @@ async def test_another_default(box: HostBox) -> None:
     assert (box.host.default_id, box.default) == ("b", "b")
 
 
+async def test_the_first_model_that_comes_to_a_running_box_is_its_default() -> None:
+    made = HostBox()
+    assert (await made.host.entries()).models == ()
+    made.add("first", 8)
+    made.set_default("first")
+    made.add("second", 2)
+    assert [(one.id, one.default) for one in (await made.host.entries()).models] == [("first", True), ("second", False)]
+    made.set_default("second")  # by the command line: of a running box only the API changes it
+    assert list(await made.host.installed()) == ["first", "second"]
+    await made.host.bring_up("first")
+    assert made.host.status().model_id == "first"
+    await made.host.aclose()
+
+
 async def test_operators_see_all_models(box: HostBox) -> None:
     await box.host.boot("main")
     await box.host.load("small", pin=True)

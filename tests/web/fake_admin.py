@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -56,7 +57,7 @@ def model(name: str, **more: Any) -> Json:
 
 def offload() -> Json:
     return {"model": MODEL, "state": "DEGRADED", "reasons": [{"code": "slow", "message": "It is slower than planned."}],
-            "proof": ["The card's memory grew by 8.1 GiB with the load."], "devices": ["nvidia:0"],
+            "proof": ["The card's memory grew by 8.1 GiB with the load.", "24.1 tokens/s"], "devices": ["nvidia:0"],
             "checked_at": now(), "decode_tokens_per_s": 24.13, "prefill_tokens_per_s": 812.0,
             "expected_tokens_per_s": [40.2, 61.0]}  # fmt: skip
 
@@ -67,6 +68,41 @@ def job(job_id: str, wish: Json, **more: Any) -> Json:
     return {"id": job_id, "kind": wish["kind"], "state": "running", "request": wish, "created_by": "ward",
             "created_at": now(), "started_at": now(), "ended_at": None, "cancellable": True, "progress": progress,
             "result": None, "error": None, **more}  # fmt: skip
+
+
+LEVELS = ["debug", "info", "warning", "error"]
+
+
+def line(seq: int, event: str, level: str = "info", **fields: Any) -> Json:
+    return {"seq": seq, "at": now(), "level": level, "part": "jobs", "logger": "appliance.jobs.service", "event": event,
+            "request_id": None, "fields": fields}  # fmt: skip
+
+
+def setting(name: str, value: Any, kind: Json, description: str, **more: Any) -> Json:
+    return {"name": name, "value": value, "stored": value, "default": None, "source": "default", "origin": "",
+            "applies": "now", "locked": False, "pending": False, "secret": False, "kind": kind,
+            "description": description, **more}  # fmt: skip
+
+
+def settings() -> list[Json]:
+    number = {"anyOf": [{"type": "integer", "minimum": 1}, {"type": "null"}]}
+    return [
+        setting("chat_keep_days", None, number, "Days after its last message that a chat of the page is kept."),
+        setting("tls", "off", {"type": "string", "enum": ["off", "local", "files"]}, "How the port is encrypted.",
+                applies="restart"),
+        setting("port", 8081, {"type": "integer"}, "TCP port to listen on.", source="flag", origin="--port",
+                locked=True, applies="restart"),
+        setting("state_dir", "/var/lib/r1box", {"type": "string"}, "Folder of the database.", applies="file"),
+    ]  # fmt: skip
+
+
+IDENTITY: Json = {
+    "version": "0.1.0", "hostname": "ward-3", "started_at": "2026-11-22T08:00:00Z",
+    "urls": ["https://r1box.local:8080/", "https://10.0.4.17:8080/"], "mdns_name": "r1box.local", "only_local": False,
+    "certificate": {"fingerprint": ":".join(["AB"] * 32), "issuer": "R1 Box", "names": ["r1box.local"],
+                    "not_before": "2026-11-01T00:00:00Z", "not_after": "2027-12-01T00:00:00Z"},
+    "authority": None,
+}  # fmt: skip
 
 
 class FakeAdmin:
@@ -85,6 +121,9 @@ class FakeAdmin:
         ]  # fmt: skip
         self.keys: list[Json] = []
         self.jobs: list[Json] = []
+        self.settings = settings()
+        self.log = [line(1, "daemon_started", version="0.1.0"), line(2, "model_slow", "warning", model=MODEL)]
+        self.logged = threading.Condition()
         self.wishes: list[Json] = []
         self.folders = ["/media/stick"]
         self.logged_in: list[Json] = [
@@ -106,12 +145,31 @@ class FakeAdmin:
             "sessions": lambda: self._sessions(method, parts),
             "keys": lambda: self._keys(method, parts, body),
             "users": lambda: self._users(box, method, body),
+            "settings": lambda: self._settings(body),
+            "box": lambda: (200, IDENTITY),
             "usage": self._usage,
             "requests": self._requests,
         }
         if parts[0] in routes:
             return routes[parts[0]]()
         return 404, {"error": {"code": "not_found", "message": f"There is nothing at {path}."}}
+
+    def write_log(self, event: str, level: str = "info", **fields: Any) -> None:
+        with self.logged:
+            self.log.append(line(len(self.log) + 1, event, level, **fields))
+            self.logged.notify_all()
+
+    def _settings(self, body: Json) -> tuple[int, Json]:
+        for name, value in body.get("values", {}).items():
+            [found] = [one for one in self.settings if one["name"] == name]
+            if name == "chat_keep_days" and not isinstance(value, int | None):
+                message = f"'{value}' is no value for chat_keep_days: a whole number is wanted."
+                return 422, {"error": {"code": "setting_not_usable", "message": message}}
+            now_holds = found["applies"] == "now"
+            found |= {"stored": value, "source": "changed", "pending": not now_holds}
+            found |= {"value": value} if now_holds else {}
+        waiting = [one["name"] for one in self.settings if one["pending"]]
+        return 200, {"items": self.settings, "restart_needed": waiting, "file": "/var/lib/r1box/changed.toml"}
 
     def _issues(self, method: str) -> tuple[int, Json]:
         if method == "POST":

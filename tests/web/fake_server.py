@@ -18,7 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from appliance.api.pages import WEB_FOLDER, Page, load_pages
 
-from .fake_admin import FakeAdmin
+from .fake_admin import LEVELS, FakeAdmin
 from .fake_box import KEY, MODEL, SETUP_TOKEN, FakeBox, Json
 from .scripts import Hold, Refusal
 
@@ -174,6 +174,8 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.raw) if self.raw and path != "/api/attachments" else {}
         if path.startswith("/api/auth/"):
             self._account(method, path, caller, body)
+        elif path == "/api/admin/logs/events":
+            self._follow_log()
         elif path.startswith("/api/admin/"):
             status, answer = self.admin.answer(self.fake, method, path, body)
             self._json(status, answer)
@@ -299,6 +301,28 @@ class Handler(BaseHTTPRequestHandler):
                 at += len(fresh)
                 if fresh and fresh[-1][1][0] == "done":
                     return
+        except (BrokenPipeError, ConnectionResetError):
+            self.left.set()
+
+    def _follow_log(self) -> None:
+        """Lines of the level and with the text that were asked for, until the reader leaves."""
+        at, level = int(self.query.get("after", 0)), LEVELS.index(self.query["level"])
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        self.close_connection = True
+        try:
+            while True:
+                with self.admin.logged:
+                    if at == len(self.admin.log) and not self.admin.logged.wait(0.1):
+                        self.wfile.write(b": keep-alive\n\n")
+                    fresh, at = self.admin.log[at:], len(self.admin.log)
+                for line in fresh:
+                    told = json.dumps(line)
+                    if LEVELS.index(line["level"]) >= level and self.query.get("text", "").lower() in told.lower():
+                        self.wfile.write(f"id: {line['seq']}\ndata: {told}\n\n".encode())
+                self.wfile.flush()
         except (BrokenPipeError, ConnectionResetError):
             self.left.set()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.e2e.box import Box, Home, loops, start_box
+from tests.e2e.box import TINY_R1, Box, Home, loops, start_box
 
 from .conftest import OpenPage
 from .steps import PHONE, answer_of, ask, log_in, menu, new_chat, wait_for_answer
@@ -86,17 +86,32 @@ def test_the_life_of_a_chat(open_any: OpenPage, home: Home, real: Box, tmp_path:
     menu(page, "Capitals", "Delete")
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.locator(".chat-title")).to_have_count(0)
-    page.evaluate("location.hash = '#/operator/models'")
-    expect(page.locator(".op-table")).to_contain_text("4 × 8,192")
-    for tab, shown in (("Issues", "Looked at"), ("Requests", "Li Wei"), ("Usage", "Li Wei"), ("Users", "Li Wei")):
-        page.get_by_role("navigation", name="Operator area").get_by_role("link", name=tab).click()
-        expect(page.locator(".op-view")).to_contain_text(shown)
-    page.get_by_role("navigation", name="Operator area").get_by_role("link", name="Cards").click()
-    expect(page.get_by_role("region", name="This box").get_by_role("img").first).to_be_visible()
+    look_at_every_tab(page, "4 × 8,192")
     page.get_by_role("button", name="Settings").click()
     page.get_by_role("button", name="Log out").click()
     log_in(page, "Li Wei", PASSWORD)
     expect(page.locator("#input")).to_be_visible()
+
+
+def look_at_every_tab(page: Page, seats: str) -> None:
+    """The operator area with what this box really tells."""
+    page.evaluate("location.hash = '#/operator/models'")
+    expect(page.locator(".op-table")).to_contain_text(seats)
+    for tab, shown in (
+        ("Jobs", "There was no long work yet"),
+        ("Issues", "Looked at"),
+        ("Requests", "Li Wei"),
+        ("Usage", "Li Wei"),
+        ("Keys", "Begins with"),
+        ("Users", "Li Wei"),
+        ("Audit", "user.create"),
+        ("Logs", "path=/api/chats"),
+        ("Settings", "chat_keep_days"),
+    ):
+        page.get_by_role("navigation", name="Operator area").get_by_role("link", name=tab).click()
+        expect(page.locator(".op-view")).to_contain_text(shown)
+    page.get_by_role("navigation", name="Operator area").get_by_role("link", name="Cards").click()
+    expect(page.get_by_role("region", name="This box").get_by_role("img").first).to_be_visible()
 
 
 def test_what_an_r1_writes_is_shown(open_any: OpenPage, real: Box) -> None:
@@ -108,6 +123,30 @@ def test_what_an_r1_writes_is_shown(open_any: OpenPage, real: Box) -> None:
     ask(page, "State the theorem of Pythagoras.")
     wait_for_answer(page)
     expect(answer_of(page).locator(".katex-display")).to_have_count(1)
+
+
+def test_the_first_minutes(open_any: OpenPage, tmp_path: Path) -> None:
+    """A box without an administrator and without a model: both are there when the first answer is."""
+    home = Home(tmp_path)
+    home.environment["R1BOX_JOB_FOLDERS"] = str(TINY_R1.parent)
+    box = start_box(home, *BOX, wait=False)
+    page = open_any(box.url)
+    page.get_by_label("Setup token").fill(home.run("users", "setup-token").stdout.strip())
+    page.get_by_label("Your name for logging in").fill("Li Wei")
+    page.get_by_label("Password", exact=True).fill(PASSWORD)
+    page.get_by_role("button", name="Make the account").click()
+    page.get_by_role("link", name="Choose a model").click()
+    page.get_by_role("button", name="Get a model").click()
+    page.get_by_label("From a file or folder").check()
+    page.get_by_label("Path on the box").fill(str(TINY_R1))
+    page.get_by_role("button", name="Begin").click()
+    model = page.get_by_role("row").filter(has_text="Tiny-R1")
+    expect(model.locator(".badge", has_text="default")).to_be_visible()
+    page.get_by_role("link", name="Back to the chats").click()
+    ask(page, "What is the capital of France?")
+    wait_for_answer(page)
+    expect(answer_of(page)).to_contain_text("Paris")
+    box.stop()
 
 
 def test_files_are_read_and_counted_by_the_box(open_any: OpenPage, real: Box) -> None:

@@ -34,6 +34,21 @@ def test_a_failed_model_is_explained_and_waited_for(open_page: OpenPage, box: Fa
     expect(page.locator(".banner")).to_have_count(0)
 
 
+def test_a_box_that_refuses_on_and_on_is_not_asked_in_a_circle(open_page: OpenPage, box: FakeBox) -> None:
+    box.state = "stopped"
+    page = open_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    ask(page, "hello")
+    expect(page.locator(".waiting")).to_have_text("No model is loaded on the box. Your message is sent when one is.")
+    with page.expect_request(lambda request: request.url.endswith("/messages")):
+        pass
+    began = len([url for url in asked if url.endswith("/messages")])
+    assert began <= 3
+    box.state = "ready"
+    expect(answer_of(page)).to_have_text("A short answer.")
+
+
 def test_a_waiting_question_is_taken_back(open_page: OpenPage, box: FakeBox) -> None:
     box.state = "starting"
     page = open_page()

@@ -225,6 +225,7 @@ def make_box(folder: Path) -> Box:
     (web / "js" / "app.js").write_text("export {};", encoding="utf-8")
     (web / "assets").mkdir()
     (web / "assets" / "app-0A1B2C3D.js").write_text("export {};\n" * 100, encoding="utf-8")
+    (web / "favicon.svg").write_text("<svg/>", encoding="utf-8")
     (web / "secret.key").write_text("not served", encoding="utf-8")
     database = open_database(folder / "r1box.db")
     accounts = Accounts(database, folder, passwords=Passwords(QUICK_HASHER))

@@ -51,6 +51,8 @@ async def test_texts_are_packed_for_who_takes_it(stranger: httpx.AsyncClient, ac
 async def test_what_is_named_after_its_content_is_kept_for_ever(stranger: httpx.AsyncClient) -> None:
     response = await stranger.get("/assets/app-0A1B2C3D.js")
     assert response.headers["cache-control"] == "public, max-age=31536000, immutable"
+    sign = await stranger.get("/favicon.svg")
+    assert sign.headers["cache-control"] == "public, max-age=86400"
 
 
 async def test_no_foreign_origin_is_let_in(stranger: httpx.AsyncClient) -> None:

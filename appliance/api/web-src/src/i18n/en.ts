@@ -138,6 +138,7 @@ export const EN = {
   reconnecting: 'The connection was lost. The box goes on writing; connecting again…',
   retrying_loading: 'The model is loading. Your message is sent when it is ready.',
   retrying_loading_percent: 'The model is loading, {percent} %. Your message is sent when it is ready.',
+  retrying_stopped: 'No model is loaded on the box. Your message is sent when one is.',
   retrying_failed: 'The model is being started again. Your message is sent when it is ready.',
   retrying_busy: 'The box is busy. Your message is tried again in a moment.',
   thinking: 'Thinking…',

@@ -140,6 +140,7 @@ export const ZH: Record<keyof typeof EN, string> = {
   reconnecting: '连接已断开。设备仍在继续回答，正在重新连接…',
   retrying_loading: '模型正在加载，就绪后会自动发送您的消息。',
   retrying_loading_percent: '模型正在加载（{percent}%），就绪后会自动发送您的消息。',
+  retrying_stopped: '设备尚未加载模型，加载后会自动发送您的消息。',
   retrying_failed: '模型正在重新启动，就绪后会自动发送您的消息。',
   retrying_busy: '设备繁忙，稍后会自动重试。',
   thinking: '思考中…',

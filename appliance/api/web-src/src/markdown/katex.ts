@@ -14,6 +14,7 @@ export function typeset(tex: string, target: HTMLElement, display: boolean): voi
       maxExpand: 500,
       output: 'htmlAndMathml',
     });
+    target.classList.add('typeset');
   } catch {
     target.textContent = tex;
     target.classList.add('math-raw');

@@ -184,12 +184,8 @@ function Proofs({ may }: { may: boolean }): JSX.Element {
       await offload.refresh();
     }
   };
-  const speed = (one: Offload): string | null => {
-    if (one.decode_tokens_per_s === null) return null;
-    const measured = w('offload_speed', { speed: one.decode_tokens_per_s.toFixed(1) });
-    const band = one.expected_tokens_per_s;
-    return band === null ? measured : `${measured}, ${w('offload_expected', { low: Math.round(band[0]), high: Math.round(band[1]) })}`;
-  };
+  const expected = ({ expected_tokens_per_s: band }: Offload): string | null =>
+    band === null ? null : w('offload_expected', { low: Math.round(band[0]), high: Math.round(band[1]) });
   return (
     <section aria-labelledby="offload-title">
       <h3 id="offload-title">{w('offload')}</h3>
@@ -208,7 +204,7 @@ function Proofs({ may }: { may: boolean }): JSX.Element {
                   </p>
                 ))}
                 <ul class="op-proof">
-                  {[...one.proof, speed(one)].filter(Boolean).map((line) => (
+                  {[...one.proof, expected(one)].filter(Boolean).map((line) => (
                     <li key={line}>{line}</li>
                   ))}
                 </ul>

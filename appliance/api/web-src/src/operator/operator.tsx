@@ -8,8 +8,10 @@ import { Cards } from './cards.js';
 import { Issues } from './issues.js';
 import { Jobs } from './jobs.js';
 import { Keys } from './keys.js';
+import { Logs } from './logs.js';
 import { Models } from './models.js';
 import { useResource } from './resource.js';
+import { Settings } from './settings.js';
 import type { Issues as IssueList } from './types.js';
 import { Requests, Usage } from './usage.js';
 import { Users } from './users.js';
@@ -31,6 +33,8 @@ const TABS: Tab[] = [
   { id: 'keys', view: Keys, needs: 'accounts:read' },
   { id: 'users', view: Users, needs: 'accounts:read' },
   { id: 'audit', view: Audit, needs: 'audit:read' },
+  { id: 'logs', view: Logs, needs: 'accounts:read' },
+  { id: 'settings', view: Settings, needs: 'accounts:read' },
 ];
 
 const ISSUES_EVERY_MS = 15_000;
@@ -44,10 +48,17 @@ export function Operator({ tab }: { tab: string }): JSX.Element {
   const grave = open.some((issue) => issue.severity === 'error');
   const bar = useRef<HTMLElement>(null);
   // On a phone the tabs are wider than the screen.
-  useEffect(() => bar.current?.querySelector('[aria-current]')?.scrollIntoView({ inline: 'nearest', block: 'nearest' }), [chosen]);
+  useEffect(() => bar.current?.querySelector('[aria-current]')?.scrollIntoView({ inline: 'nearest', block: 'nearest' }), [chosen, open.length]);
   return (
     <div class="operator">
-      <h2>{w('title')}</h2>
+      <header class="op-head">
+        <h2>{w('title')}</h2>
+        {session.canChat.value && (
+          <a class="op-back" href="#/">
+            {w('back')}
+          </a>
+        )}
+      </header>
       <nav class="op-tabs" aria-label={w('title')} ref={bar}>
         {tabs.map((one) => (
           <a key={one.id} href={`#/operator/${one.id}`} aria-current={one === chosen ? 'page' : undefined}>
@@ -60,11 +71,6 @@ export function Operator({ tab }: { tab: string }): JSX.Element {
             )}
           </a>
         ))}
-        {session.canChat.value && (
-          <a class="op-back" href="#/">
-            {w('back')}
-          </a>
-        )}
       </nav>
       <div class="op-view">{chosen === undefined ? <p class="op-note">{w('forbidden')}</p> : <chosen.view key={chosen.id} />}</div>
     </div>

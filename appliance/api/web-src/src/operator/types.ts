@@ -161,7 +161,6 @@ export interface Offload {
   reasons: { code: string; message: string }[];
   proof: string[];
   checked_at: string;
-  decode_tokens_per_s: number | null;
   expected_tokens_per_s: [number, number] | null;
 }
 
@@ -207,6 +206,59 @@ export interface AuditVerdict {
   whole: boolean;
   rows: number;
   problem: string | null;
+}
+
+export interface LogItem {
+  seq: number;
+  at: string;
+  level: string;
+  part: string;
+  event: string;
+  request_id: string | null;
+  fields: Record<string, unknown>;
+}
+
+/** The part of JSON Schema that settings have. */
+export interface SettingKind {
+  type?: string;
+  enum?: string[];
+  anyOf?: SettingKind[];
+}
+
+export interface Setting {
+  name: string;
+  value: unknown;
+  stored: unknown;
+  default: unknown;
+  source: 'flag' | 'environment' | 'changed' | 'file' | 'default';
+  origin: string;
+  applies: 'now' | 'load' | 'restart' | 'file';
+  locked: boolean;
+  pending: boolean;
+  secret: boolean;
+  kind: SettingKind;
+  description: string;
+}
+
+export interface SettingList {
+  items: Setting[];
+  restart_needed: string[];
+  file: string;
+}
+
+export interface Certificate {
+  fingerprint: string;
+  not_after: string;
+}
+
+export interface BoxIdentity {
+  version: string;
+  hostname: string;
+  started_at: string;
+  urls: string[];
+  only_local: boolean;
+  certificate: Certificate | null;
+  authority: Certificate | null;
 }
 
 export interface Page<Item> {

@@ -3,7 +3,7 @@
 import { effect, signal } from '@preact/signals';
 import { ApiError, asApiError, isAbort } from '../api/errors.js';
 import type { Box } from '../api/box.js';
-import type { Attachment, Count, PageModel } from '../api/types.js';
+import type { Attachment, Count } from '../api/types.js';
 import type { Conversation } from './conversation.js';
 import type { Prefs } from './prefs.js';
 import type { Session } from './session.js';
@@ -95,7 +95,7 @@ export class Composer {
       // A box that stops reading in the middle looks like a broken network.
       const most = this.session.limits.value?.attachment_bytes ?? null;
       if (most !== null && file.size > most) throw new ApiError({ code: 'file_too_large' });
-      const attachment = await this.box.attach(file, this.#model?.id ?? null);
+      const attachment = await this.box.attach(file, this.session.model.value?.id ?? null);
       this.dismiss(key);
       if (this.#chatId === chat) this.files.value = [...this.files.value, attachment];
     } catch (error) {
@@ -115,12 +115,7 @@ export class Composer {
 
   /** What the shown model may hold; null when the box does not say. */
   get contextTokens(): number | null {
-    return this.count.value?.context_tokens ?? this.#model?.context_tokens ?? null;
-  }
-
-  get #model(): PageModel | undefined {
-    const models = this.session.models.value;
-    return models.find((one) => one.id === this.prefs.model.value) ?? models[0];
+    return this.count.value?.context_tokens ?? this.session.model.value?.context_tokens ?? null;
   }
 
   #countSoon(busy: boolean): void {

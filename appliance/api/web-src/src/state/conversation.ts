@@ -18,13 +18,14 @@ const MOST_IN_BACKGROUND = 3;
 /** Refusals that pass by themselves. */
 const PASSING = new Set(['queue_full', 'too_many_answers', 'engine_lost']);
 const BUSY_RETRIES = 5;
+const NOT_READY_RETRY_MS = 1000;
 
 export interface Pending {
   parentId: number | null;
   content: string | null;
   attachments: Attachment[];
   /** Why it is not sent yet; null while it is on its way. */
-  why: 'loading' | 'failed' | 'busy' | null;
+  why: 'loading' | 'stopped' | 'failed' | 'busy' | null;
 }
 
 export interface Refusal {
@@ -183,14 +184,13 @@ export class Conversation {
   }
 
   question(pending: Pick<Pending, 'parentId' | 'content' | 'attachments'>): Question {
-    const model = this.prefs.model.value;
     const effort = this.prefs.effort.value;
-    const known = this.session.models.value.find((one) => one.id === model);
+    const known = this.session.model.value;
     return {
       parent_id: pending.parentId,
       content: pending.content,
       attachment_ids: pending.attachments.map((one) => one.id),
-      ...(known === undefined ? {} : { model: known.id }),
+      ...(known === null ? {} : { model: known.id }),
       ...(effort === null ? {} : { effort }),
     };
   }
@@ -260,6 +260,8 @@ export class Conversation {
           busyTries += 1;
           await new Promise((resolve) => setTimeout(resolve, Math.min(problem.retryAfterS ?? 2, 10) * 1000));
         } else {
+          // The box may go on refusing: it is not to be asked in a circle.
+          await new Promise((resolve) => setTimeout(resolve, NOT_READY_RETRY_MS));
           this.health.now();
           await this.health.next();
         }
@@ -272,7 +274,7 @@ export class Conversation {
   #passing(error: ApiError, tries: number): Pending['why'] {
     if (error.status !== 503 && error.status !== 429) return null;
     const state = this.health.readiness.value?.state;
-    if (error.code === 'model_not_ready') return state === 'failed' ? 'failed' : 'loading';
+    if (error.code === 'model_not_ready') return state === 'failed' || state === 'stopped' ? state : 'loading';
     return PASSING.has(error.code) && tries < BUSY_RETRIES ? 'busy' : null;
   }
 

@@ -21,6 +21,14 @@ export class Session {
   readonly version = signal('');
   readonly limits = signal<PageLimits | null>(null);
   readonly models = signal<PageModel[]>([]);
+  /** The one that answers: what the reader chose, else the box's default. */
+  readonly model = computed(
+    () =>
+      this.models.value.find((one) => one.id === this.prefs.model.value) ??
+      this.models.value.find((one) => one.default) ??
+      this.models.value[0] ??
+      null,
+  );
   /** Whether the box has told its models: an empty list means then that there is none. */
   readonly modelsKnown = signal(false);
   readonly setupNeeded = signal(false);

@@ -154,6 +154,7 @@ function Messages(): JSX.Element {
   function pendingText(): string {
     if (pending?.why === 'busy') return t('retrying_busy');
     if (pending?.why === 'failed') return t('retrying_failed');
+    if (pending?.why === 'stopped') return t('retrying_stopped');
     if (pending?.why !== 'loading') return t('sending');
     const fraction = health.readiness.value?.load_fraction ?? null;
     return fraction === null ? t('retrying_loading') : t('retrying_loading_percent', { percent: Math.round(fraction * 100) });

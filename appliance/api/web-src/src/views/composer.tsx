@@ -156,7 +156,7 @@ function ModelPicker(): JSX.Element | null {
   const { session, prefs, i18n } = useStore();
   const models = session.models.value;
   if (models.length < 2) return null;
-  const chosen = models.find((one) => one.id === prefs.model.value) ?? models.find((one) => one.default) ?? models[0]!;
+  const chosen = session.model.value!;
   return (
     <select class="pick" aria-label={i18n.t('model')} title={i18n.t('model')} value={chosen.id} onChange={(event) => (prefs.model.value = event.currentTarget.value)}>
       {models.map((model) => (
@@ -171,9 +171,8 @@ function ModelPicker(): JSX.Element | null {
 function EffortPicker(): JSX.Element | null {
   const { session, prefs, i18n } = useStore();
   const { t } = i18n;
-  const models = session.models.value;
-  const model = models.find((one) => one.id === prefs.model.value) ?? models.find((one) => one.default) ?? models[0];
-  if (model === undefined || model.efforts.length === 0) return null;
+  const model = session.model.value;
+  if (model === null || model.efforts.length === 0) return null;
   const value = prefs.effort.value !== null && model.efforts.includes(prefs.effort.value) ? prefs.effort.value : '';
   const word = (effort: string): string => (`effort_${effort}` in EN ? t(`effort_${effort}` as TextKey) : effort);
   return (

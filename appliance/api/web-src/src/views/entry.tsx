@@ -140,7 +140,7 @@ export function Field(props: FieldProps): JSX.Element {
   return (
     <div class="field">
       <label for={id}>{props.label}</label>
-      <div class="field-box">
+      <div class={props.secret ? 'field-box secret-box' : 'field-box'}>
         <input
           id={id}
           name={props.name}
