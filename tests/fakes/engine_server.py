@@ -57,6 +57,8 @@ class Faults:
     """Has a child that outlives it, in its group."""
     other_model: str = ""
     max_model_len: int = 0
+    pace_s: float = 0.0
+    """Seconds between two tokens, as an engine's steps take; for benchmarks, tests have no clock."""
     spares: int = 0
     """So many answers are right before an answer goes wrong."""
 
@@ -133,6 +135,10 @@ class FakeServer:
             _send(writer, 200, json.dumps({"object": "list", "data": [one]}).encode())
         elif method == "POST" and path in ("/v1/completions", "/infer_token"):
             await self._generate(json.loads(body), reader, writer)
+        elif method == "POST" and path == "/v1/chat/completions":
+            asked = json.loads(body)
+            asked["prompt"] = f"<｜User｜>{asked['messages'][-1]['content']}<｜Assistant｜>"
+            await self._generate(asked, reader, writer)
         else:
             _send(writer, 404, b'{"detail":"Not Found"}')
 
@@ -190,7 +196,7 @@ class FakeServer:
         step = self._faults.tokens_per_event
         faults = self._faults if self.state.answers >= self._faults.spares else Faults()
         for place in range(0, len(tokens), step):
-            await asyncio.sleep(0)
+            await asyncio.sleep(faults.pace_s)
             if 0 <= faults.die_at <= place:
                 os._exit(70)
             if 0 <= faults.hang_at <= place:
@@ -221,6 +227,8 @@ class FakeServer:
             }
             if not faults.no_ids and not faults.text_only:
                 choice["token_ids"] = part
+            if "messages" in asked:
+                choice["delta"] = {"content": choice.pop("text")}
             yield f"data: {json.dumps({'id': 'cmpl-1', 'choices': [choice]})}\n\n"
         usage = {
             "prompt_tokens": len(prompt) + faults.prompt_tokens_off,

@@ -57,14 +57,15 @@ class VllmBench:
                 else:
                     self.home.environment[name] = value
 
-    def wait_ready(self, box: Box) -> None:
-        """Return when the engine answers; its progress goes to ``fractions``. The engine's reason when it fails."""
+    def wait_ready(self, box: Box, *, again: bool = False) -> None:
+        """Return when the engine answers; its progress goes to ``fractions``. Fails with the engine's reason, unless it
+        was lost and is started ``again``."""
         for _ in range(START_TIMEOUT_S * 5):
             said = box.readyz()
             if said["ready"]:
                 return
-            assert said["state"] != "failed", json.dumps(said)
-            if said["load_fraction"] is not None:
+            assert again or said["state"] != "failed", json.dumps(said)
+            if said["load_fraction"] is not None and not again:
                 self.fractions.append(said["load_fraction"])
             threading.Event().wait(0.2)
         raise AssertionError("not ready in time")
