@@ -15,6 +15,7 @@ from appliance.jobs.errors import JobCancelled
 from appliance.jobs.folders import AllowedFolders, medium_of
 from appliance.jobs.hubs import asked_hubs, hubs_of, plans_of
 from appliance.jobs.service import Work
+from appliance.jobs.threads import in_thread
 from appliance.model_setup import engine_vendors
 from appliance.schemas.jobs import (
     BundleExportWish,
@@ -98,7 +99,7 @@ class Threaded:
         self.checks(self.place, wish)
 
     async def run(self, wish: Any, control: Control, actor: Actor) -> dict[str, Any]:
-        return await asyncio.to_thread(self._body, wish, control, actor)
+        return await in_thread(f"job {wish.kind}", self._body, wish, control, actor)
 
     def _body(self, wish: Any, control: Control, actor: Actor) -> dict[str, Any]:
         control.check()
