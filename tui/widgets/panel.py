@@ -72,7 +72,10 @@ class Panel(VerticalScroll):
         """Put the text in, if it changed."""
         if self._drawn is None or not content.is_same(self._drawn):
             self._drawn = content
-            self._body.update(content)
+            # A layout of the whole screen costs more than all drawing: only where the text needs other lines.
+            room = self._body.size
+            is_as_high = room.width > 0 and content.get_height({}, room.width) == room.height
+            self._body.update(content, layout=not is_as_high)
 
 
 def subtitle(draw: Drawing, state: State[T]) -> Content:

@@ -20,6 +20,7 @@ from tui.views import QUIET, Drawing
 from tui.widgets.panel import PlainScrollBar
 
 _GAP = 1
+_KEPT_LINES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Table(ScrollView, can_focus=True):
         self._key: Callable[[Any], object] = id_of
         self._place = 0
         self._widths: tuple[int, list[tuple[Column, int]]] | None = None
+        self._lines: dict[tuple[int, str], Strip] = {}
 
     def show(
         self, draw: Drawing, columns: tuple[Column, ...], rows: Sequence[Any], key: Callable[[Any], object]
@@ -76,6 +78,7 @@ class Table(ScrollView, can_focus=True):
         before = self.row
         wanted = None if before is None else self._key(before)
         self.rows, self._columns, self._key, self._widths = rows, columns, key, None
+        self._lines.clear()
         if wanted is not None and not (self._place < len(rows) and key(rows[self._place]) == wanted):
             self._place = next((place for place, row in enumerate(rows) if key(row) == wanted), self._place)
         self._place = min(self._place, max(len(rows) - 1, 0))
@@ -96,9 +99,15 @@ class Table(ScrollView, can_focus=True):
         """Move the cursor."""
         place = max(0, min(place, len(self.rows) - 1))
         if place != self._place:
-            self._place = place
+            before, self._place = self._place, place
+            top = self.scroll_offset.y
             self._follow()
-            self.refresh()
+            if self.scroll_offset.y == top:
+                # Two lines look different, not the whole table.
+                for one in (before, place):
+                    self.refresh(Region(0, one + 1 - top, self.size.width, 1))
+            else:
+                self.refresh()
             self.post_message(self.Moved())
 
     def action_move(self, by: int) -> None:
@@ -129,7 +138,13 @@ class Table(ScrollView, can_focus=True):
     def on_resize(self) -> None:
         """Columns have other widths then."""
         self._widths = None
+        self._lines.clear()
         self._resize()
+
+    def notify_style_update(self) -> None:
+        """Other colours."""
+        super().notify_style_update()
+        self._lines.clear()
 
     def on_focus(self) -> None:
         """The cursor's line looks different."""
@@ -163,13 +178,22 @@ class Table(ScrollView, can_focus=True):
         place = y - 1 + self.scroll_offset.y
         if place >= len(self.rows):
             return Strip.blank(width, self.get_visual_style("table--row").rich_style)
-        row, at_cursor = self.rows[place], place == self._place
+        name = "table--row" if place != self._place else "table--cursor"
+        state = f"{name}-focus" if place == self._place and self.has_focus else name
+        if (line := self._lines.get((place, state))) is None:
+            if len(self._lines) > _KEPT_LINES:
+                self._lines.clear()
+            line = self._lines[place, state] = self._row(self.rows[place], name, width)
+        return line
+
+    def _row(self, row: Any, name: str, width: int) -> Strip:
+        plain = name == "table--cursor" and self.has_focus
         cells = []
         for column, size in self._fitted(width):
             told = column.cell(row)
             content = Content(told) if isinstance(told, str) else told
-            cells.append((column, content.without_spans if at_cursor and self.has_focus else content, size))
-        return self._strip(cells, "table--cursor" if at_cursor else "table--row", width)
+            cells.append((column, content.without_spans if plain else content, size))
+        return self._strip(cells, name, width)
 
     def _strip(self, cells: list[tuple[Column, Content, int]], name: str, width: int) -> Strip:
         parts = []
