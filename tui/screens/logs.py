@@ -15,7 +15,7 @@ from tui.screens.base import Keys, quiet
 from tui.screens.keys import SEARCH_AFTER_S
 from tui.screens.listed import ListScreen
 from tui.widgets.details import blocks, facts
-from tui.widgets.table import Column, Table
+from tui.widgets.table import Column
 
 LEVELS: tuple[LevelWord, ...] = ("debug", "info", "warning", "error")
 STYLES = {"debug": "$text-muted", "info": "", "warning": "$warning", "error": "bold $error", "critical": "bold $error"}
@@ -94,12 +94,9 @@ class LogsScreen(ListScreen):
     def paint(self) -> None:
         """Stay at the end while it follows."""
         super().paint()
-        if self.is_mounted and self._following and self.table.rows:
-            self._to_end()
-
-    def _to_end(self) -> None:
-        with self.prevent(Table.Moved):
+        if self.is_mounted and self._following and self.table.place < len(self.table.rows) - 1:
             self.table.action_jump(True)
+            super().paint()
 
     def on_table_moved(self) -> None:
         """Moving away from the end stops following; the end follows again."""
