@@ -46,12 +46,14 @@ class FunctionCall(_Wire):
 
 
 class ToolCall(_Wire):
-    """A call that the assistant made in an earlier turn. ``index`` is of streams; some clients send it back."""
+    """A call that the assistant made in an earlier turn. ``index`` is of streams; some clients send it back.
+    ``provider_specific_fields`` are LiteLLM's own, which nobody else reads."""
 
     id: str
     index: int | None = None
     type: Literal["function"] = "function"
     function: FunctionCall
+    provider_specific_fields: JsonValue = None
 
 
 class RequestMessage(_Wire):
@@ -59,6 +61,7 @@ class RequestMessage(_Wire):
 
     A thought that is sent back is never an error: its fields, here those of OpenAI-like APIs, Ollama, OpenRouter and
     LiteLLM, take any JSON. ``prefix``: the last message is the beginning of the answer, which goes on from its end.
+    ``provider_specific_fields`` as in ``ToolCall``.
     """
 
     role: Role
@@ -76,6 +79,7 @@ class RequestMessage(_Wire):
     audio: None = None
     function_call: None = None
     prefix: bool | None = None
+    provider_specific_fields: JsonValue = None
 
 
 class StreamOptions(_Wire):

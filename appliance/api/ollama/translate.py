@@ -220,8 +220,9 @@ def _answered(message: Message, open_calls: list[ToolCall], where: str) -> ToolC
     name = message.tool_name or message.name
     for fits in (
         lambda call: call.id == message.tool_call_id,
-        lambda call: message.tool_call_id is None and call.name == name,
-        lambda call: message.tool_call_id is None and name is None,
+        # LiteLLM sends the result's id and not the call's.
+        lambda call: call.name == name,
+        lambda call: name is None,
     ):
         found = next((call for call in open_calls if fits(call)), None)
         if found is not None:

@@ -100,10 +100,16 @@ def ignored_of(body: BaseModel, names: Iterable[str]) -> tuple[str, ...]:
     options = getattr(body, "stream_options", None)
     if "stream_options" not in names and options is not None and options.include_obfuscation:
         ignored.append("stream_options.include_obfuscation")
+    if isinstance(body, ChatCompletionRequest) and any(map(_has_provider_fields, body.messages)):
+        ignored.append("messages.provider_specific_fields")
     form = getattr(body, "response_format", None)
     if isinstance(form, JsonSchemaFormat) and form.json_schema.description is not None:
         ignored.append("response_format.json_schema.description")
     return tuple(ignored)
+
+
+def _has_provider_fields(message: RequestMessage) -> bool:
+    return any(one.provider_specific_fields is not None for one in (message, *(message.tool_calls or ())))
 
 
 def refuse_wrong(

@@ -221,3 +221,13 @@ async def test_what_is_ignored_within_a_parameter_is_named_too(client: httpx.Asy
     tool = {"type": "function", "function": {"name": "f", "strict": True}}
     response = await client.post("/v1/chat/completions", json={"model": MODEL, "messages": QUESTION, "tools": [tool]})
     assert "strict=not-enforced" in response.headers["x-r1box-changed"]
+
+
+async def test_what_litellm_sends_back_of_its_own_is_named(client: httpx.AsyncClient) -> None:
+    function = {"name": "f", "arguments": "{}"}
+    call = {"id": "c", "type": "function", "function": function, "provider_specific_fields": {"a": 1}}
+    told = {"role": "assistant", "content": None, "tool_calls": [call], "provider_specific_fields": {"refusal": None}}
+    messages = [*QUESTION, told, {"role": "tool", "tool_call_id": "c", "content": "5"}]
+    response = await client.post("/v1/chat/completions", json={"model": MODEL, "messages": messages})
+    assert response.status_code == 200, response.text
+    assert response.headers["x-r1box-ignored"] == "messages.provider_specific_fields"

@@ -191,6 +191,20 @@ async def test_what_looks_like_a_call_and_is_none_is_text(client: httpx.AsyncCli
     assert "".join(line["message"]["content"] for line in streamed) == text
 
 
+async def test_a_result_with_the_id_of_no_call(client: httpx.AsyncClient, box: Box) -> None:
+    """LiteLLM leaves the ids of calls out and sends those of results."""
+    calls = [{"function": {"name": "get_weather", "arguments": {"city": city}}} for city in ("Bern", "Oslo")]
+    messages = [
+        *QUESTION,
+        {"role": "assistant", "content": "", "tool_calls": calls},
+        {"role": "tool", "tool_call_id": "call_x", "content": "9 degrees"},
+        {"role": "tool", "tool_call_id": "call_y", "content": "11 degrees"},
+    ]
+    assert (await client.post("/api/chat", json=body(messages=messages))).status_code == 200
+    prompt = box.engine.prompts[-1]
+    assert prompt.index("Bern") < prompt.index("Oslo") < prompt.index("9 degrees") < prompt.index("11 degrees")
+
+
 async def test_a_result_nobody_asked_for(client: httpx.AsyncClient) -> None:
     messages = [*QUESTION, {"role": "tool", "content": "9 degrees"}]
     response = await client.post("/api/chat", json=body(messages=messages))
