@@ -20,16 +20,17 @@ BOOTSTRAP := $(PYTHON) -m installer.bootstrap --venv $(VENV)
 # -B: root leaves no compiled files in this tree.
 SYSTEM = $(PYTHON) -B -m installer.system $(1) --prefix "$(PREFIX)" --destdir "$(DESTDIR)" $(if $(filter-out 0 no,$(DRY_RUN)),--dry-run)
 PAGE := appliance/api/web-src
+CLIENTS := $(VENV)/clients
 CODE := appliance drivers models tui installer tests
 # A cache of its own: behind a mirror that sends no cache headers, asking again would cost the compiled llama.cpp.
 COMPILE := UV_CACHE_DIR=$(VENV)/lock-cache $(BIN)/uv pip compile --quiet $(UPGRADE) --generate-hashes --no-annotate --no-emit-index-url \
 	--no-emit-find-links --python-version 3.11 --universal --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup walk test test-web test-vm web lint format bench lock dist deb iso install uninstall clean
+.PHONY: help run setup walk test test-web test-clients test-vm web lint format bench lock dist deb iso install uninstall clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run:  ## set up if needed, then serve the demo model; ARGS goes to r1box serve
 	@$(BOOTSTRAP) run
@@ -56,6 +57,13 @@ test-vllm:  ## vLLM itself behind the daemon; VLLM_ENV=FOLDER has it already, el
 	@$(BOOTSTRAP) dev
 	@R1BOX_TEST_VLLM="$$($(BIN)/python -m tests.vllm.environment $(VLLM_ENV))" timeout 2400 \
 		$(BIN)/python -m pytest tests/vllm --timeout 1500 $(ARGS)
+
+test-clients:  ## official clients of every API against a real box; needs node and npm
+	@$(BOOTSTRAP) dev
+	@test -x $(CLIENTS)/bin/python || $(BIN)/uv venv --quiet --python $(BIN)/python $(CLIENTS)
+	@$(BIN)/uv pip install --quiet --python $(CLIENTS)/bin/python --require-hashes -r requirements/clients.txt
+	@cd tests/clients/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel error
+	@$(BIN)/python -m pytest tests/clients $(ARGS)
 
 lint:  ## formatting, lint, types and import layers
 	@$(BOOTSTRAP) dev
@@ -89,9 +97,10 @@ lock:  ## pin requirements/*.txt anew from pyproject.toml and requirements/*.in
 	$(COMPILE) --no-deps requirements/demo.in -o requirements/demo.txt
 	$(COMPILE) requirements/build.in -o requirements/build.txt
 	$(COMPILE) requirements/bootstrap.in -o requirements/bootstrap.txt
-	@rm -rf $(VENV)/lock-cache
 	$(COMPILE) requirements/page.in -o requirements/page.txt
 	$(COMPILE) requirements/pack.in -o requirements/pack.txt
+	$(COMPILE) requirements/clients.in -o requirements/clients.txt
+	@rm -rf $(VENV)/lock-cache
 
 dist:  ## dist/r1box: the program with all it needs, for machines without Python; compiles llama.cpp for every processor
 	@$(PYTHON) -B -m installer.pack dist
@@ -113,5 +122,5 @@ uninstall:  ## take the service away again; data and settings stay, unless PURGE
 	@$(call SYSTEM,uninstall) --purge "$(PURGE)"
 
 clean:  ## remove the environment, caches and built packages; uv's cache of built wheels stays
-	rm -rf $(VENV) $(PAGE)/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(PAGE)/node_modules tests/clients/node/node_modules .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist
 	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
