@@ -79,10 +79,8 @@ def test_a_definition_that_comes_last_still_makes_links(open_page: OpenPage, box
 
 
 def test_twenty_thousand_tokens(open_page: OpenPage, box: FakeBox) -> None:
-    """Nothing flickers, the reader's place is kept, and the page stays quick: no task over a second.
-
-    The bound is far from what is usual (tens of milliseconds): it is there to catch work that grows with the answer.
-    """
+    """Nothing flickers and the reader's place is kept. What is finished is never built again, so that work does not
+    grow with the answer; how long it takes is printed, and measured by ``tests/bench/test_page.py``."""
     assert len(LONG) > 75_000
     middle = LONG.index("## Part 90")
     hold = Hold()
@@ -113,4 +111,3 @@ def test_twenty_thousand_tokens(open_page: OpenPage, box: FakeBox) -> None:
     print(f"while 20,000 tokens came: {seen}")
     assert seen["rebuilt"] == 0
     assert seen["shifted"] < 0.02
-    assert seen["longestTask"] < 1000
