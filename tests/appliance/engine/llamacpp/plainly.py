@@ -30,7 +30,7 @@ CHUNK_TOKENS = 512
 
 @dataclass
 class Answer:
-    """An answer's tokens, and the two likeliest at each place with their log probabilities."""
+    """An answer's tokens, and the likeliest at each place with their log probabilities."""
 
     tokens: list[int] = field(default_factory=list)
     chances: list[TokenChance] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Answer:
 @dataclass(frozen=True)
 class Difference:
     """The first place where two answers part: how much likelier the plain one's token was there than the other's, in
-    natural logarithms; None when that was not even the second likeliest."""
+    natural logarithms; None when that was not among the eight likeliest."""
 
     name: str
     place: int
@@ -64,7 +64,7 @@ class Comparison:
 
     @property
     def largest_gap(self) -> float:
-        """0 without differences, infinite when one took a token that was not the second likeliest."""
+        """0 without differences, infinite when one took a token that was not among the likeliest."""
         return max((float("inf") if one.gap is None else one.gap for one in self.differences), default=0.0)
 
 
@@ -73,7 +73,7 @@ def alone(runner: Runner, prompt: list[int], max_tokens: int) -> Answer:
     answer = Answer()
     memory, held, tokens = [SlotTrim(0, 0)], 0, list(prompt)
     while len(answer.tokens) < max_tokens:
-        work = SlotTokens("plain", 0, held, tokens, sample=True, sampling=Draw(sampling=GREEDY, logprobs=2))
+        work = SlotTokens("plain", 0, held, tokens, sample=True, sampling=Draw(sampling=GREEDY, logprobs=8))
         result = runner.run(StepPlan(memory=list(memory), work=[work]))
         assert result.status is DecodeStatus.DONE
         memory = []
@@ -136,7 +136,7 @@ def together(
     scheduler.begin_with([Measured(1, 0, 0.01), Measured(1, 0, 0.0101, 15)])
     made = Everything({name: Answer() for name in prompts}, scheduler)
     for name, prompt in prompts.items():
-        draw = Draw(sampling=GREEDY, logprobs=2)
+        draw = Draw(sampling=GREEDY, logprobs=8)
         assert scheduler.add(Sequence(name, list(prompt), max_tokens, sampling=draw)) is None
     steps = 0
     while scheduler.has_work:
