@@ -13,6 +13,7 @@ from models.store_folder import clear_default
 from tests.appliance.api.box import MODEL, Box
 from tests.e2e.box import TINY_R1
 
+VERSION = importlib.metadata.version("r1box")
 TINY_BYTES = TINY_R1.stat().st_size
 
 
@@ -64,7 +65,7 @@ async def test_what_lies_on_a_stick(client: httpx.AsyncClient, tmp_path: Path) -
 
 async def test_versions_and_licences(client: httpx.AsyncClient) -> None:
     told = (await client.get("/api/admin/about")).json()
-    assert told["version"] == importlib.metadata.version("r1box")
+    assert told["version"] == VERSION
     licences = {one["name"]: one["licence"] for one in told["components"]}
     assert licences["fastapi"] == "MIT"
     assert licences["Jinja2"] == "BSD License"

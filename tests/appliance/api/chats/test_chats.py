@@ -354,7 +354,7 @@ async def test_the_page_at_its_start(box: Box, client: httpx.AsyncClient, strang
         told = (await li.get("/api/page")).json()
         assert (told["user"]["name"], told["setup_needed"], told["version"]) == ("li", False, "1.2.3")
         assert told["user"]["csrf_token"] == li.headers["X-R1Box-CSRF"]
-    assert [model["id"] for model in told["models"]] == ["tiny"]
+    assert [model["id"] for model in told["models"]] == ["tiny", "org/Tiny-R1"]
     assert told["limits"]["answers_at_once"] == 4
     revoked = await stranger.get("/api/page", headers={"Authorization": "Bearer nonsense"})
     assert revoked.json()["user"] is None
