@@ -111,7 +111,7 @@ def test_ci_runs_the_tests() -> None:
     lines = script.read_text(encoding="utf-8").splitlines()
     assert os.access(script, os.X_OK)
     assert "set -euo pipefail" in lines
-    assert lines[-3:] == ["make test", "make test-web", "make test-clients"]
+    assert lines[-2:] == ["make test", "make test-web"]
 
 
 def test_the_console_wants_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
