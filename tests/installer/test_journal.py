@@ -206,7 +206,7 @@ def test_nothing_to_resume_and_a_failure_that_is_noted(tmp_path: Path) -> None:
             super().execute(action)
 
     with pytest.raises(
-        InstallFailed, match=r"Step 10 of \d+ \(root-file-system\) failed: The target is full"
+        InstallFailed, match=r"Step 11 of \d+ \(root-file-system\) failed: The target is full"
     ) as caught:
         carry_out(start_journal(path, PLAN), Full(), silent)
     assert caught.value.hint == "Give more room."
