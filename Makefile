@@ -42,7 +42,7 @@ setup:  ## .venv with the project and every extra that the tests use
 
 test: lint  ## set up if needed, then every check and every test; ARGS goes to pytest
 	@echo "== pytest"
-	@$(BIN)/python -m pytest -m "not bench" $(ARGS)
+	@$(BIN)/python -m tests.side_by_side $(ARGS)
 
 web:  ## build the chat page from its source into appliance/api/web; needs node and npm
 	@cd $(PAGE) && npm ci --ignore-scripts --no-audit --no-fund --loglevel error && npm run --silent check && npm run --silent build
