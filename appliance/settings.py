@@ -55,6 +55,15 @@ FILE_ONLY = frozenset(
         "hub_ca_bundle",
         "alert_loopback",
         "alert_ca_bundle",
+        "ascend_root",
+        "engine_python",
+        "engine_container",
+        "engine_arguments",
+        "engine_dir",
+        "attach_url",
+        "attach_folder",
+        "attach_key_file",
+        "attach_ca_file",
     }
 )
 """Settings that only whoever owns the machine sets, in the file, by a variable or a flag: where the box reads and

@@ -16,7 +16,7 @@ from appliance.schemas import accounts, chats
 from appliance.schemas.anthropic_request import CountTokensRequest, MessagesRequest
 from appliance.schemas.errors import ErrorEnvelope
 from appliance.schemas.jobs import JobRequest
-from appliance.schemas.ollama_request import ChatBody, GenerateBody, ShowBody
+from appliance.schemas.ollama_request import ChatCall, GenerateBody, ShowBody
 from appliance.schemas.openai_completion import CompletionBody
 from appliance.schemas.openai_request import ChatCompletionRequest
 from appliance.schemas.openai_responses import ResponseRequest
@@ -29,7 +29,7 @@ _BODIES = (
     ResponseRequest,
     MessagesRequest,
     CountTokensRequest,
-    ChatBody,
+    ChatCall,
     GenerateBody,
     ShowBody,
     ErrorEnvelope,

@@ -132,7 +132,7 @@ class AnswerFields(_Wire):
     template: JsonValue = None
 
 
-class ChatBody(AnswerFields):
+class ChatCall(AnswerFields):
     """The body of ``POST /api/chat``. Without messages the model is loaded and nothing is asked."""
 
     messages: Annotated[list[Message], Field(fail_fast=True, max_length=10_000)] | None = None

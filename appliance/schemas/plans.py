@@ -15,7 +15,7 @@ class PlansQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    seats: int | None = Field(default=None, ge=1, le=4096)
+    seats: int | None = Field(default=None, ge=1, le=1024)
     context_tokens: int | None = Field(default=None, ge=256, le=1 << 22)
     offload: bool = False
     variant: str | None = Field(default=None, min_length=1, max_length=128)

@@ -21,7 +21,7 @@ from appliance.api.ollama.lines import Asked, LineWriter, encoded, loaded, whole
 from appliance.api.ollama.translate import asks_nothing, to_ignored_fields, to_request
 from appliance.api.openapi import json_body
 from appliance.api.validation import parse_body
-from appliance.schemas.ollama_request import ChatBody, GenerateBody
+from appliance.schemas.ollama_request import ChatCall, GenerateBody
 from appliance.schemas.ollama_response import ChatAnswer, GenerateAnswer
 from appliance.serving.chat import ChatService
 
@@ -30,10 +30,10 @@ def answers_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
     """The routes."""
     router = APIRouter(tags=["ollama"])
 
-    async def answer(request: Request, body: ChatBody | GenerateBody) -> Response:
+    async def answer(request: Request, body: ChatCall | GenerateBody) -> Response:
         asked = Asked(
             model=body.model,
-            is_chat=isinstance(body, ChatBody),
+            is_chat=isinstance(body, ChatCall),
             ignored=to_ignored_fields(body),
             top_logprobs=body.top_logprobs or 0,
         )
@@ -50,9 +50,9 @@ def answers_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
         request.state.thinking_end = read.ending.thinking_end
         return declared(request, to_headers([stream], asked.ignored), _json(whole(asked, stream, read)))
 
-    @router.post("/chat", response_model=ChatAnswer, operation_id="ollama_chat", openapi_extra=json_body("ChatBody"))
+    @router.post("/chat", response_model=ChatAnswer, operation_id="ollama_chat", openapi_extra=json_body("ChatCall"))
     async def create_chat(request: Request) -> Response:
-        return await answer(request, parse_body(ChatBody, await request.body()))
+        return await answer(request, parse_body(ChatCall, await request.body()))
 
     @router.post(
         "/generate",

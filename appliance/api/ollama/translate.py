@@ -18,7 +18,7 @@ from appliance.schemas.ollama_request import (
     IGNORED,
     OPTION_IGNORED,
     AnswerFields,
-    ChatBody,
+    ChatCall,
     GenerateBody,
     Message,
     Options,
@@ -46,10 +46,10 @@ _LOWEST_LOGPROB = -9999.0
 """JSON has no minus infinity."""
 
 
-def asks_nothing(body: ChatBody | GenerateBody) -> bool:
+def asks_nothing(body: ChatCall | GenerateBody) -> bool:
     """Whether the client only wants the model to be loaded. Raises UnsupportedParameter where it wants it gone."""
     refuse_unsupported(body, _unsupported(body))
-    if body.messages if isinstance(body, ChatBody) else body.prompt:
+    if body.messages if isinstance(body, ChatCall) else body.prompt:
         return False
     if _is_nothing(body.keep_alive):
         raise UnsupportedParameter("keep_alive", detail=" with 0: the box and its operator unload models, not clients")
@@ -57,7 +57,7 @@ def asks_nothing(body: ChatBody | GenerateBody) -> bool:
 
 
 def to_request(
-    body: ChatBody | GenerateBody, request_id: str, owner: str | None = None
+    body: ChatCall | GenerateBody, request_id: str, owner: str | None = None
 ) -> ChatRequest | CompletionRequest:
     """What the serving layer gets of a body that asks for something; ``owner`` as there. Raises UnsupportedParameter,
     InvalidRequest."""
@@ -90,7 +90,7 @@ def to_request(
     )
 
 
-def to_ignored_fields(body: ChatBody | GenerateBody) -> tuple[str, ...]:
+def to_ignored_fields(body: ChatCall | GenerateBody) -> tuple[str, ...]:
     """What the client set without effect, by its paths. Names that a client made up are shown only if they can be."""
     ignored = [*to_ignored(body, IGNORED), *extra_fields(body)]
     if body.options is not None:
@@ -153,7 +153,7 @@ def _token(token: bytes, logprob: float) -> Alternative:
     return Alternative(token=token.decode("utf-8", "replace"), logprob=max(logprob, _LOWEST_LOGPROB), bytes=list(token))
 
 
-def _unsupported(body: ChatBody | GenerateBody) -> dict[str, tuple[object, ...]]:
+def _unsupported(body: ChatCall | GenerateBody) -> dict[str, tuple[object, ...]]:
     return GENERATE_UNSUPPORTED if isinstance(body, GenerateBody) else CHAT_UNSUPPORTED
 
 
@@ -231,7 +231,7 @@ def _answered(message: Message, open_calls: list[ToolCall], where: str) -> ToolC
     raise InvalidRequest(f"{where} is the result of a call that nobody made.", param=where)
 
 
-def _tools(body: ChatBody) -> tuple[Tool, ...]:
+def _tools(body: ChatCall) -> tuple[Tool, ...]:
     return tuple(
         Tool(
             name=tool.function.name,

@@ -19,7 +19,7 @@ from appliance.schemas.ollama_request import (
     GENERATE_UNSUPPORTED,
     OPTION_IGNORED,
     SHOW_IGNORED,
-    ChatBody,
+    ChatCall,
     GenerateBody,
     Options,
     ShowBody,
@@ -46,7 +46,7 @@ ENDPOINTS: dict[str, tuple[type[BaseModel], tuple[str, ...], dict[str, Any], dic
         {"messages": QUESTION, "max_tokens": 500},
     ),
     "/v1/messages/count_tokens": (CountTokensRequest, COUNT_IGNORED, MESSAGE_UNSUPPORTED, {"messages": QUESTION}),
-    "/api/chat": (ChatBody, OLLAMA_IGNORED, CHAT_UNSUPPORTED, {"messages": QUESTION}),
+    "/api/chat": (ChatCall, OLLAMA_IGNORED, CHAT_UNSUPPORTED, {"messages": QUESTION}),
     "/api/generate": (GenerateBody, OLLAMA_IGNORED, GENERATE_UNSUPPORTED, {"prompt": "Hi"}),
     "/api/show": (ShowBody, SHOW_IGNORED, {}, {}),
 }
