@@ -14,7 +14,7 @@ import pytest
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Static
 
-from tests.e2e.box import FIXTURES, Box, Home, loops, start_box
+from tests.e2e.box import FIXTURES, Box, Home, start_box
 from tests.fakes.nvml.build import SCENARIO_NAME, build_fake_nvml, write_scenario
 from tests.fakes.nvml.scenarios import h20_box
 from tui.app import ConsoleApp
@@ -180,23 +180,6 @@ async def test_a_model_leaves_memory_and_comes_back(house: tuple[Home, Path], bo
         await pilot.press("a", "y")
         await until(pilot, lambda: "is the default and answers" in text(app))
         await until(pilot, lambda: [one.state for one in rows(app)] == ["ready"])
-
-
-async def test_a_request_is_ended(house: tuple[Home, Path], box: Box) -> None:
-    body = {"model": MODEL, "messages": loops()[0], "stream": True, "max_tokens": 1500}
-    async with console(house[0], "requests") as (app, pilot):
-        headers = {"Authorization": f"Bearer {box.key}"}
-        async with httpx.AsyncClient(base_url=box.url, headers=headers, timeout=100) as people:
-            asked = [asyncio.create_task(people.post("/v1/chat/completions", json=body)) for _ in range(8)]
-            await until(pilot, lambda: len(rows(app)) == 8)
-            assert {one.state for one in rows(app)} > {"queued"}
-            await pilot.press("end", "x")
-            await until(pilot, lambda: "End the request of tests?" in text(app))
-            await pilot.press("y")
-            await until(pilot, lambda: "The request of tests is ended." in text(app))
-            answers = [one.text for one in await asyncio.gather(*asked)]
-            await until(pilot, lambda: not rows(app) and "Nobody is asking." in text(app))
-    assert sum("ended_by_operator" in one for one in answers) == 1
 
 
 async def test_a_chat_with_its_thought_folded(house: tuple[Home, Path], box: Box) -> None:
