@@ -17,6 +17,9 @@ PROMPT_SHARE = 0.75
 """Beside decoding sequences prompts move at this part at least of the speed that they have alone; where the target does
 not allow it the step becomes longer. A stream then slows down, but it never stops."""
 
+PROMPT_SHARE_WITHOUT_FLASH = 0.8
+"""In its place without flash attention, where more sizes can be had, so that none is twice what is needed."""
+
 LONGEST_BESIDE_DECODE_S = 0.33
 """Bound for a step that ``PROMPT_SHARE`` makes longer."""
 
@@ -33,7 +36,7 @@ Measured on a processor with flash attention, 900 tokens deep: 16 tokens 0.20 s,
 
 USUAL_CHUNK_WITHOUT_FLASH = 32
 """In its place without flash attention, where a token costs about the same in every chunk: 3.6 ms in one of 16, 3.3 in
-one of 32, 2.9 in one of 128."""
+one of 32, 2.9 in one of 128. So there are chunks between the powers of two as well: 24, 48, 96..."""
 
 STALL_S = 1.0
 """A step that long beside streams is one that people see."""
@@ -66,8 +69,8 @@ class Pace:
     """Learns from steps, and says how many prompt tokens the next one takes.
 
     ``first_chunk`` is the answer beside decoding sequences until something is known; alone, prompts then fill the step.
-    Chunks are the powers of two times ``SMALLEST_CHUNK``, up to ``largest_chunk``; ones smaller than ``usual_chunk``
-    are for need.
+    Chunks are the powers of two times ``SMALLEST_CHUNK``, up to ``largest_chunk``, and for a ``usual_chunk`` under
+    ``SMALLEST_USUAL_CHUNK`` the middles between them; ones smaller than ``usual_chunk`` are for need.
     """
 
     def __init__(self, first_chunk: int, largest_chunk: int, usual_chunk: int = SMALLEST_USUAL_CHUNK) -> None:
@@ -78,6 +81,10 @@ class Pace:
         self._sizes = [SMALLEST_CHUNK]
         while self._sizes[-1] * 2 <= largest_chunk:
             self._sizes.append(self._sizes[-1] * 2)
+        self._share = PROMPT_SHARE
+        if usual_chunk < SMALLEST_USUAL_CHUNK:
+            self._sizes = sorted({*self._sizes, *(size + size // 2 for size in self._sizes[:-1])})
+            self._share = PROMPT_SHARE_WITHOUT_FLASH
 
     def learn(self, decode_rows: int, prompt_tokens: int, duration_s: float) -> None:
         """A step of ``decode_rows`` sequences that decode and ``prompt_tokens`` tokens of prompts took so long."""
@@ -164,7 +171,7 @@ class Pace:
         longest_s = max(LONGEST_BESIDE_DECODE_S - decode_s, HARDLY_LONGER * min(cost for _, cost in costs))
         possible = [(size, cost, size / (decode_s + cost)) for size, cost in costs if cost <= longest_s]
         # Their speed alone: that of the largest of these, which alone they would have.
-        share = PROMPT_SHARE * max((size, size / cost) for size, cost, _ in possible)[1]
+        share = self._share * max((size, size / cost) for size, cost, _ in possible)[1]
         enough = [(size, cost) for size, cost, speed in possible if speed >= share]
         in_target = [size for size, cost in enough if decode_s + cost <= DECODE_TARGET_S]
         if in_target:

@@ -6,13 +6,17 @@ from collections.abc import Collection
 
 from appliance.engine.llamacpp.sequence import Sequence
 
+SMALL_REST = 16
+"""Tokens of a prompt that make hardly any step long."""
 
-def share_out(running: Collection[Sequence], budget: int, limit: int) -> dict[str, int]:
+
+def share_out(running: Collection[Sequence], budget: int, limit: int, *, beside_decode: bool = False) -> dict[str, int]:
     """Tokens for each prompt by the name of its request: ``budget`` in all, and ``limit`` at most.
 
     Half of it gets the one that came first, half the one that is done soonest, interactive ones before batch. What a
     prompt has left after its share goes along when it is no more than half of the share: a small rest costs nearly as
-    much in a step of its own as a whole chunk does.
+    much in a step of its own as a whole chunk does. With ``beside_decode``, where others wait for the step's end, no
+    more than a quarter of it or ``SMALL_REST`` tokens.
     """
     followers = _followers(running)
     prompts = {s.request_id: s for s in running if not (s.decoding or s.leader or s.blocks)}
@@ -38,7 +42,7 @@ def share_out(running: Collection[Sequence], budget: int, limit: int) -> dict[st
     limit -= sum(counts.values())
     for name, count in counts.items():
         rest = prompts[name].pending - count
-        if 0 < rest <= min(count // 2, limit):
+        if 0 < rest <= min(max(count // 4, min(count // 2, SMALL_REST)) if beside_decode else count // 2, limit):
             counts[name] = count + rest
             limit -= rest
     return counts

@@ -68,8 +68,9 @@ class SchedulerLimits:
     how many tokens of a sequence are guessed at most, 0 for none.
 
     ``usual_chunk`` is the smallest chunk of a prompt that ``pace`` gives without need. Slots without a sequence hold at
-    most ``idle_cells`` once they are saved outside of the cache (None: as many as there is room for): without flash
-    attention every token that is computed also costs the time of all cells that others hold.
+    most ``idle_cells``, divided by the sequences that run, once they are saved outside of the cache (None: as many as
+    there is room for): without flash attention every token that is computed also costs the time of all cells that
+    others hold.
     """
 
     seats: int
@@ -189,12 +190,14 @@ class Scheduler:
             spare -= written
             work.append(self._entry(sequence, 1 + written))
         paced = self.pace.prompt_tokens(rows)
-        counts = share_out(self._running.values(), spare if paced is None else min(paced, spare), spare)
+        budget = spare if paced is None else min(paced, spare)
+        counts = share_out(self._running.values(), budget, spare, beside_decode=rows > 0)
         work += [self._entry(self._running[name], count) for name, count in counts.items()]
         # What of a block is not wanted takes cells for a moment.
         spare_cells = sum(restore.cells - (restore.end - restore.start) for restore in restores)
         if self.limits.idle_cells is not None and self.tiers.enabled:
-            self.slots.evict_idle(self.limits.idle_cells, self.tiers.is_saved)
+            # Each row of the step pays for them.
+            self.slots.evict_idle(self.limits.idle_cells // max(1, len(self._running)), self.tiers.is_saved)
         self.slots.make_room(sum(len(entry.tokens) for entry in work) + spare_cells)
         if 0 < rows == len(work) == sum(len(entry.tokens) for entry in work):
             work = self._with_guesses(work, self.slots.free_cells - spare_cells)

@@ -38,6 +38,19 @@ def test_idle_chats_leave_the_cache_for_the_memory_and_come_back_from_there() ->
     assert box.scheduler.tiers.hits == 1
 
 
+def test_the_more_sequences_run_the_less_the_idle_ones_may_cost_them() -> None:
+    box = after_four_chats(replace(LIMITS, idle_cells=BOUND), PLENTY)
+    assert idle_cells(box) > BOUND // 2
+    box.add("another", [6, *chat(6, 20)], max_tokens=40)
+    seen = []
+    while box.scheduler.has_work:
+        seen.append((box.scheduler.running_count, idle_cells(box)))
+        box.step()
+    assert seen[0][0] == 1
+    assert seen[0][1] > BOUND // 2
+    assert [idle for running, idle in seen if running == 2][-1] <= BOUND // 2
+
+
 def test_without_a_bound_or_another_place_they_stay() -> None:
     assert idle_cells(after_four_chats(LIMITS, PLENTY)) > BOUND
     assert idle_cells(after_four_chats(replace(LIMITS, idle_cells=BOUND), TierLimits())) > BOUND
@@ -66,13 +79,14 @@ def test_what_a_running_sequence_shares_is_not_counted_and_what_may_not_go_stays
     table.check_integrity()
 
 
-def test_the_smallest_usual_chunk_is_a_matter_of_the_context() -> None:
-    """Both learn the same steps of a slow processor: where small chunks cost no more, they are taken."""
+def test_chunks_without_flash_attention_are_as_small_as_the_prompts_speed_allows() -> None:
+    """Both learn the same steps of a slow processor: where small chunks cost no more, and middle ones can be had, they
+    are taken."""
     chunks = []
     for usual in (64, 32):
         pace = Pace(128, 512, usual)
         pace.learn(4, 0, 0.03)
-        for size in (32, 64, 128):
+        for size in (32, 48, 64, 128):
             pace.learn(4, size, 0.03 + size * 0.0035)
         chunks.append(pace.prompt_tokens(4))
-    assert chunks == [64, 32]
+    assert chunks == [64, 48]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from appliance.engine.llamacpp.prompt_shares import share_out
 from appliance.engine.llamacpp.scheduler import Scheduler, SchedulerLimits
-from appliance.engine.llamacpp.sequence import BATCH, Finish, Sequence
+from appliance.engine.llamacpp.sequence import BATCH, Finish, Phase, Sequence
 from appliance.engine.llamacpp.step import DecodeStatus, SequenceEvent, SlotTrim, StepPlan, StepResult
 
 LIMITS = SchedulerLimits(seats=3, slots=3, seat_context=64, step=32, chunk_beside_decode=8)
@@ -263,6 +264,15 @@ def test_a_small_rest_of_a_prompt_goes_along_with_its_last_chunk() -> None:
     step(subject)
     subject.add(sequence("b", 12, first=100))
     assert shape(step(subject)[0])[1:] == [("b", 0, 12, True)]
+
+
+def test_a_larger_rest_waits_for_the_next_step_where_others_wait_for_this_one() -> None:
+    def given(pending: int, *, beside: bool) -> int:
+        prompt = Sequence("b", list(range(pending)), 9, phase=Phase.RUNNING)
+        return share_out([prompt], 64, 256, beside_decode=beside)["b"]
+
+    assert [given(64 + rest, beside=False) for rest in (16, 17, 32, 33)] == [80, 81, 96, 64]
+    assert [given(64 + rest, beside=True) for rest in (16, 17, 32, 33)] == [80, 64, 64, 64]
 
 
 def test_batch_prompts_take_what_interactive_ones_leave() -> None:

@@ -1,7 +1,7 @@
 /** What strangers see: log in, make the first administrator, enter a key; and the first change of a password. */
 
 import type { ComponentChildren, JSX } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { ApiError, asApiError } from '../api/errors.js';
 import { useStore } from '../state/store.js';
 
@@ -71,7 +71,7 @@ function Form(props: FormProps): JSX.Element {
   const form = useRef<HTMLFormElement>(null);
   const [working, setWorking] = useState(false);
   const [message, setMessage] = useState<string | null>(props.notice ?? null);
-  useEffect(() => form.current?.querySelector('input')?.focus(), []);
+  useLayoutEffect(() => form.current?.querySelector('input')?.focus(), []);
 
   const onSubmit = async (): Promise<void> => {
     if (!props.ready) {

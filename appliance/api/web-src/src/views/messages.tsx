@@ -1,7 +1,7 @@
 /** The conversation: questions, thinking, answers, branches. */
 
 import type { JSX } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import type { Attachment, Message } from '../api/types.js';
 import { copyText } from '../markdown/enhance.js';
 import type { LiveAnswer } from '../state/answer.js';
@@ -38,12 +38,13 @@ function QuestionEditor({ message, onClose }: { message: Message; onClose: () =>
   const { t } = store.i18n;
   const [text, setText] = useState(message.content);
   const field = useRef<HTMLTextAreaElement>(null);
-  useEffect(() => {
+  // Before the field is seen: an effect after the paint would move the cursor under a quick typist's first letters.
+  useLayoutEffect(() => {
     const area = field.current!;
     area.focus();
     area.setSelectionRange(area.value.length, area.value.length);
   }, []);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const area = field.current!;
     area.style.height = 'auto';
     area.style.height = `${area.scrollHeight + 2}px`;
