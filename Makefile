@@ -1,6 +1,6 @@
 # R1 Box. A fresh clone needs python3 (3.11 or newer), python3-venv, gcc, g++ and make; everything else comes into .venv.
 # Arguments: make run ARGS="--port 9000", make test ARGS="-k scheduler", make setup LEVEL=run (without the tests' extras),
-# make lock UPGRADE=--upgrade; make iso KEYS=folder UPDATE_CA=ca.pem; make install DRY_RUN=1 PREFIX=/opt/r1box DESTDIR=staging; make uninstall PURGE=yes.
+# make lock UPGRADE=--upgrade; make iso KEYS=folder UPDATE_CA=ca.pem; make bundle SIGNER=folder RELEASE=0.2.0; make install DRY_RUN=1 PREFIX=/opt/r1box DESTDIR=staging; make uninstall PURGE=yes.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,6 +14,8 @@ VLLM_ENV ?= .venv-vllm
 PURGE ?=
 KEYS ?=
 UPDATE_CA ?=
+SIGNER ?=
+RELEASE ?=
 
 BIN := $(VENV)/bin
 BOOTSTRAP := $(PYTHON) -m installer.bootstrap --venv $(VENV)
@@ -27,7 +29,7 @@ COMPILE := UV_CACHE_DIR=$(VENV)/lock-cache $(BIN)/uv pip compile --quiet $(UPGRA
 	--no-emit-find-links --python-version 3.11 --universal --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup walk test test-web test-clients test-vm web lint format bench lock dist deb iso install uninstall clean
+.PHONY: help run setup walk test test-web test-clients test-vm web lint format bench lock dist deb iso bundle authority install uninstall clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -110,6 +112,12 @@ deb:  ## dist/r1box_*.deb from what make dist made
 
 iso:  ## dist/r1box-*.iso, the installer's medium, from what make deb made; needs root and live-build
 	@$(PYTHON) -B -m installer.media iso $(if $(KEYS),--keys "$(KEYS)") $(if $(UPDATE_CA),--update-authority "$(UPDATE_CA)")
+
+bundle:  ## dist/r1box-*.raucb, an update of installed boxes, from what make iso made; SIGNER=FOLDER from make authority
+	@$(PYTHON) -B -m installer.media bundle --signer "$(SIGNER)" $(if $(RELEASE),--release "$(RELEASE)")
+
+authority:  ## an authority for updates of one's own, and a signer, in SIGNER=FOLDER
+	@$(PYTHON) -B -m installer.media authority "$(SIGNER)"
 
 test-vm:  ## install from the medium in virtual machines, start, chat; needs make iso, QEMU, and half an hour
 	@$(BOOTSTRAP) dev

@@ -67,6 +67,7 @@ from appliance.operators.plans import PlanReader
 from appliance.operators.removal import ModelRemover
 from appliance.operators.software import SoftwareReader
 from appliance.operators.sticks import StickReader
+from appliance.operators.updates import UpdateReader
 from appliance.paths import prepare_state
 from appliance.schemas.offload import Offload
 from appliance.security.accounts import Accounts
@@ -78,7 +79,7 @@ from appliance.serving.chat import ChatService
 from appliance.serving.types import SamplingPolicy
 from appliance.settings import Settings
 from appliance.settings_store import SettingsStore
-from appliance.store.database import open_database
+from appliance.store.database import go_back, open_database
 from appliance.system.announce import Announcement, announce_until_cancelled
 from appliance.system.files import allow_many_files
 from appliance.system.names import EVERY_NETWORK, addresses, is_loopback
@@ -143,10 +144,14 @@ class Foundation:
         return self.accounts.keys
 
 
-def lay_foundation(settings: Settings) -> Foundation:
-    """Open state folder, database and model store. Raises StateNotWritable, DatabaseTooNew, StoreNotWritable..."""
+def lay_foundation(settings: Settings, *, has_slots: bool = False) -> Foundation:
+    """Open state folder, database and model store. ``has_slots``: this box may have gone back to an earlier system,
+    whose database is then taken again. Raises StateNotWritable, DatabaseTooNew, StoreNotWritable..."""
     budget = DiskBudget(settings.models_max_bytes, settings.models_keep_free_bytes)
     paths = prepare_state(settings.state_dir)
+    taken = go_back(paths.database) if has_slots else None
+    if taken is not None:
+        _log.warning("database_of_earlier_system_taken", revision=taken, newer_kept_in=str(paths.state_dir))
     database = open_database(paths.database)
     accounts = Accounts(
         database, paths.state_dir, session_idle_s=settings.session_idle_s, session_max_s=settings.session_max_s
@@ -280,6 +285,8 @@ class Daemon:
                     software=SoftwareReader(self._foundation.models),
                     serving=self._recorder,
                 ),
+                updates=UpdateReader(self._operations.folders.now, version("r1box")),
+                update_desk=self._operations.door,
                 alerts=self._operations.alerts,
                 logs=self._foundation.logs,
                 settings=self._live,

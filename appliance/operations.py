@@ -13,7 +13,8 @@ from appliance.alerts.types import AlertConfig
 from appliance.jobs.examine import examine
 from appliance.jobs.rows import JobRows
 from appliance.jobs.service import JobService
-from appliance.jobs.works import QUICK_LANE, STORE_LANE, Models, WorkPlace, all_works
+from appliance.jobs.updates import UpdateDoor
+from appliance.jobs.works import QUICK_LANE, STORE_LANE, UPDATE_LANE, Models, WorkPlace, all_works
 from appliance.security.audit import AuditLog
 from appliance.settings import Settings
 from drivers.types import HardwareSnapshot
@@ -35,15 +36,20 @@ class Operations:
         models: Models,
         detect: Callable[[], HardwareSnapshot],
         verified: Callable[[str, str | None], None],
+        door: UpdateDoor | None = None,
     ) -> None:
-        """``detect`` blocks; ``verified`` is told what a check of a model found."""
+        """``detect`` blocks; ``verified`` is told what a check of a model found; ``door`` is the system's own where
+        none is given."""
 
         def doctor() -> dict[str, Any]:
             return examine(detect(), settings.backends_dir)
 
-        place = WorkPlace(store, settings, audit, models, detect=detect, examine=doctor, verified=verified)
+        self.door = door or UpdateDoor()
+        place = WorkPlace(
+            store, settings, audit, models, detect=detect, examine=doctor, verified=verified, door=self.door
+        )
         self._place = place
-        lanes = {STORE_LANE: settings.jobs_at_once, QUICK_LANE: QUICK_AT_ONCE}
+        lanes = {STORE_LANE: settings.jobs_at_once, QUICK_LANE: QUICK_AT_ONCE, UPDATE_LANE: 1}
         self.folders = place.folders
         self.alerts = AlertService(alert_config(settings))
         rows = JobRows(database, audit)

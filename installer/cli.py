@@ -18,6 +18,7 @@ from typing import Annotated
 import typer
 
 from drivers.errors import DriverError
+from drivers.slots import kernel_arguments, read_environment
 from installer.actions import Unmount, to_json
 from installer.answers import Answers, DiskMatch, read_answers
 from installer.answers_schema import schema_text
@@ -35,6 +36,8 @@ from installer.plan import WIPE, Plan, make_plan
 from installer.slot import PROBE_POLL_S, BoxProbe, prove_slot
 from installer.stages import STAGES
 from installer.target import KEYS, ROOT, target_of
+from installer.update.cli import app as update_app
+from installer.update.errors import UpdateRefused
 
 FAILED, REFUSED = 1, 2
 LOCK = Path("/run/r1box-install.lock")
@@ -47,6 +50,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
+
+app.add_typer(update_app, name="update")
 
 AnswerFile = Annotated[Path, typer.Argument(help="The answer file, TOML.", metavar="ANSWERS")]
 Inventory = Annotated[
@@ -197,9 +202,10 @@ def auto() -> None:
 def prove_slot_command() -> None:
     """On an installed box: wait until it serves, then take this system as a good one. Exit code 1 when it does not."""
     _demand_root()
-    arguments = Path("/proc/cmdline").read_text("utf-8").split()
     with BoxProbe() as probe:
-        prove_slot(arguments, probe, run_command, typer.echo, lambda: time.sleep(PROBE_POLL_S))
+        prove_slot(
+            kernel_arguments(), probe, run_command, typer.echo, lambda: time.sleep(PROBE_POLL_S), read_environment()
+        )
 
 
 def _install(noted: Journal, disk: BlockDevice, finish: Answers | None) -> None:
@@ -308,7 +314,7 @@ def main() -> None:
         typer.echo(f"r1box-install: {error.message}", err=True)
         if error.hint:
             typer.echo(f"  {error.hint}", err=True)
-        sys.exit(REFUSED if isinstance(error, InstallRefused) else FAILED)
+        sys.exit(REFUSED if isinstance(error, InstallRefused | UpdateRefused) else FAILED)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ answers a question. A box without a model cannot; it is good when the daemon say
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -15,11 +15,12 @@ from typing import Protocol, Self
 
 import httpx
 
+from drivers.command import CommandFailed, minimal_environment, run
+from drivers.slots import RESCUE, booted_slot, given_up
 from installer.errors import InstallFailed
 from installer.executor import Runner
 
 SOCKET = Path("/run/r1box/admin.sock")
-RESCUE = "r1box.rescue"
 MOST_FAILURES = 5
 """So often the daemon may say that its engine failed: it starts it again by itself."""
 PROBE_POLL_S = 3.0
@@ -47,6 +48,10 @@ class Probe(Protocol):
         """Whether a question is answered."""
         ...
 
+    def restarts(self) -> int:
+        """How often systemd has started the service again; 0 when that is not known."""
+        ...
+
 
 class BoxProbe:
     """Asks by the admin socket, which root may use without a key."""
@@ -72,6 +77,14 @@ class BoxProbe:
         except (httpx.HTTPError, ValueError, KeyError, TypeError):
             return None
 
+    def restarts(self) -> int:
+        argv = ("systemctl", "show", "--property=NRestarts", "--value", "r1box.service")
+        try:
+            told = run(argv, timeout_s=30.0, environment=minimal_environment()).stdout.strip()
+        except CommandFailed:
+            return 0
+        return int(told) if told.isdecimal() else 0
+
     def answers(self, model: str) -> bool:
         if not self._socket.is_socket():
             return False
@@ -84,22 +97,34 @@ class BoxProbe:
 
 
 def prove_slot(
-    kernel_arguments: Sequence[str], probe: Probe, run: Runner, say: Callable[[str], None], pause: Callable[[], None]
+    kernel_arguments: Sequence[str],
+    probe: Probe,
+    runner: Runner,
+    say: Callable[[str], None],
+    pause: Callable[[], None],
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Return when the slot is marked good. Raises InstallFailed (``action_failed``) when it does not serve; how long to
-    wait is the caller's affair (the unit's time limit)."""
+    wait is the caller's affair (the unit's time limit).
+
+    ``environment``: the boot loader's notes. A slot that it tried before this one and went on from is marked bad, so
+    that the notes say it and nobody goes back to it."""
     if RESCUE in kernel_arguments:
         say("Started for rescue: neither system was good. Not proved.")
         return
-    slot = next((text.partition("=")[2] for text in kernel_arguments if text.startswith("rauc.slot=")), None)
+    slot = booted_slot(kernel_arguments)
     if slot is None:
         say("This system has no slots.")
         return
     found = _served(probe, pause)
     if found.model is not None and not probe.answers(found.model):
         raise InstallFailed("action_failed", f"{found.model} is ready and does not answer.", "journalctl -u r1box")
-    run(("rauc", "status", "mark-good"), 60.0, (0,))
+    runner(("rauc", "status", "mark-good"), 60.0, (0,))
     what = f"{found.model} answers" if found.model is not None else "it has no model yet"
+    lost = given_up(environment or {}, slot)
+    if lost is not None:
+        runner(("rauc", "status", "mark-bad", "other"), 60.0, (0,))
+        say(f"Slot {lost} was started before and did not serve; the system of slot {slot} is back.")
     say(f"Slot {slot} is good: {what}.")
 
 
@@ -116,4 +141,9 @@ def _served(probe: Probe, pause: Callable[[], None]) -> State:
                     "action_failed", f"{state.model} cannot be served: {state.error or 'no reason given'}",
                     "journalctl -u r1box",
                 )  # fmt: skip
+        elif (deaths := probe.restarts()) >= MOST_FAILURES:
+            raise InstallFailed(
+                "action_failed", f"The service does not come up: it was started again {deaths} times.",
+                "journalctl -u r1box",
+            )  # fmt: skip
         pause()

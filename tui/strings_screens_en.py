@@ -157,6 +157,7 @@ SCREENS_ENGLISH = {
     "job.kind.bundle_export": "export bundle",
     "job.kind.doctor": "doctor",
     "job.kind.load": "load",
+    "job.kind.update": "update system",
     "job.state.queued": "waits",
     "job.state.running": "running",
     "job.state.cancelling": "cancelling",

@@ -157,6 +157,7 @@ SCREENS_CHINESE = {
     "job.kind.bundle_export": "导出模型包",
     "job.kind.doctor": "诊断",
     "job.kind.load": "加载",
+    "job.kind.update": "更新系统",
     "job.state.queued": "等待",
     "job.state.running": "进行中",
     "job.state.cancelling": "取消中",

@@ -27,6 +27,7 @@ from appliance.api.admin.operators import OperatorServices, operators_router
 from appliance.api.admin.settings import SettingSource, settings_router
 from appliance.api.admin.telemetry import TelemetrySource, telemetry_router
 from appliance.api.admin.trail import Trail
+from appliance.api.admin.updates import UpdateDesk, UpdateSource, updates_router
 from appliance.api.admin.usage import texts_router, usage_router
 from appliance.api.anthropic.messages import messages_router
 from appliance.api.chats.answers import answers_router
@@ -71,7 +72,8 @@ class ApiServices:
     """What the API stands on. ``models`` is ``ModelHost``, ``telemetry`` ``TelemetryService``, ``hardware``
     ``HardwareReader``, ``offload`` ``OffloadService``, ``issues`` ``IssueBoard``,
     ``jobs`` ``JobService``, ``removal`` ``ModelRemover``, ``alerts`` ``AlertService``, ``logs`` ``LogRing``,
-    ``settings`` ``LiveSettings``, ``identity`` ``BoxNames``. ``allowed_origins``: other servers whose pages may use the
+    ``settings`` ``LiveSettings``, ``identity`` ``BoxNames``, ``updates`` ``UpdateReader``, ``update_desk``
+    ``UpdateDoor``. ``allowed_origins``: other servers whose pages may use the
     API. ``known_names``: the box's own. ``authority`` reads its own authority (PEM)."""
 
     chat: ChatService
@@ -87,6 +89,8 @@ class ApiServices:
     issues: IssueSource
     jobs: JobSource
     operators: OperatorServices
+    updates: UpdateSource
+    update_desk: UpdateDesk
     alerts: AlertSource
     logs: LogSource
     settings: SettingSource
@@ -177,6 +181,7 @@ def _admin(access: Access, services: ApiServices, app: FastAPI) -> APIRouter:
     operating.include_router(issues_router(services.issues, trail))
     operating.include_router(alerts_router(services.alerts, trail))
     operating.include_router(jobs_router(services.jobs, keep_alive_s=services.keep_alive_s))
+    operating.include_router(updates_router(services.updates, services.update_desk, services.jobs, trail))
     accounts, seeing = services.accounts, access.router(Permission.ACCOUNTS_READ)
     seeing.include_router(usage_router(services.usage))
     # Lines name people and what they asked for by path, as the request log does.

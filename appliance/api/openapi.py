@@ -21,6 +21,7 @@ from appliance.schemas.openai_completion import CompletionBody
 from appliance.schemas.openai_request import ChatCompletionRequest
 from appliance.schemas.openai_responses import ResponseRequest
 from appliance.schemas.settings import SettingsChange
+from appliance.schemas.updates import RollbackOrder, UpdateOrder
 
 # Bodies that routes read themselves (after the key was checked), so FastAPI does not know of them.
 _BODIES = (
@@ -47,6 +48,8 @@ _BODIES = (
     chats.ChatChange,
     chats.MessageCreate,
     JobRequest,
+    UpdateOrder,
+    RollbackOrder,
     SettingsChange,
 )
 _REFERENCE = "#/components/schemas/{model}"

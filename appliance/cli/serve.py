@@ -112,10 +112,12 @@ def _run(settings: Settings, flags: frozenset[str], *, demo: bool, first_key: bo
     from appliance.logs import configure_logging
     from appliance.security.keys import Grant
     from appliance.security.roles import PERMISSIONS, Role
+    from drivers.slots import booted_slot, kernel_arguments
 
     ring = LogRing()
     configure_logging(settings.log_level, sinks=(ring.handler,))
-    foundation = replace(lay_foundation(settings), flags=flags, logs=ring)
+    has_slots = booted_slot(kernel_arguments()) is not None
+    foundation = replace(lay_foundation(settings, has_slots=has_slots), flags=flags, logs=ring)
     files = open_log_file(settings)
     if demo and foundation.models.default_id() is None:
         with copy_progress(f"Importing {demo_file().name}") as progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from appliance.jobs.folders import AllowedFolders, medium_of
 from appliance.jobs.hubs import asked_hubs, hubs_of, plans_of
 from appliance.jobs.service import Work
 from appliance.jobs.threads import in_thread
+from appliance.jobs.updates import UpdateDoor
 from appliance.model_setup import engine_vendors
 from appliance.schemas.jobs import (
     BundleExportWish,
@@ -25,6 +26,7 @@ from appliance.schemas.jobs import (
     LoadWish,
     PullWish,
     RequantizeWish,
+    UpdateWish,
     VerifyWish,
 )
 from appliance.security.audit import AuditLog
@@ -55,6 +57,8 @@ STORE_LANE = "store"
 """Work that fills disks and networks."""
 QUICK_LANE = "quick"
 """Work that must not wait for a download of hours."""
+UPDATE_LANE = "update"
+"""One at a time: it writes the only other system."""
 
 LOAD_POLL_S = 0.5
 
@@ -70,7 +74,8 @@ class Models(Protocol):
 @dataclass(frozen=True, slots=True)
 class WorkPlace:
     """What works work with. ``detect`` blocks and gives the machine as it is; ``examine`` is the doctor, ``verified``
-    is told what a check found of a model (``None``: all is well)."""
+    is told what a check found of a model (``None``: all is well); ``door`` is where updates of the system are asked
+    for."""
 
     store: ModelStore
     settings: Settings
@@ -79,6 +84,7 @@ class WorkPlace:
     detect: Callable[[], HardwareSnapshot]
     examine: Callable[[], dict[str, Any]]
     verified: Callable[[str, str | None], None]
+    door: UpdateDoor = field(default_factory=UpdateDoor)
 
     @property
     def folders(self) -> AllowedFolders:
@@ -145,6 +151,7 @@ def all_works(place: WorkPlace) -> Mapping[str, Work]:
         "bundle_export": Threaded(_bundle_export, place, _sticks_of_export),
         "doctor": Threaded(_doctor, place, lane=QUICK_LANE),
         "load": Loading(place),
+        "update": Threaded(_update, place, _file_of_update, lane=UPDATE_LANE, can_cancel=False),
     }
 
 
@@ -317,6 +324,23 @@ def _doctor(place: WorkPlace, wish: DoctorWish, control: Control, actor: Actor) 
     del wish, actor
     control.phase("examine")
     return place.examine()
+
+
+def _file_of_update(place: WorkPlace, wish: UpdateWish) -> Path:
+    place.door.check()
+    return place.folders.resolve(wish.path)
+
+
+def _update(place: WorkPlace, wish: UpdateWish, control: Control, actor: Actor) -> dict[str, Any]:
+    del actor
+    file = _file_of_update(place, wish)
+
+    def report(phase: str | None, fraction: float | None) -> None:
+        if phase is not None and phase != control.reading.phase:
+            control.phase(phase)
+        control.fraction_done(fraction)
+
+    return place.door.install(file, restart=wish.restart, report=report).model_dump()
 
 
 def _taken(store: ModelStore, result: ImportResult, warnings: tuple[str, ...] = ()) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, RootModel, Tag
 from appliance.schemas.unions import TAG
 
 JobStateWord = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "interrupted"]
-JobKindWord = Literal["pull", "import", "verify", "requantize", "bundle_import", "bundle_export", "doctor", "load"]
+JobKindWord = Literal[
+    "pull", "import", "verify", "requantize", "bundle_import", "bundle_export", "doctor", "load", "update"
+]  # fmt: skip
 
 PathText = Annotated[str, Field(min_length=1, max_length=4096)]
 ModelId = Annotated[str, Field(min_length=1, max_length=256)]
@@ -96,8 +98,24 @@ class LoadWish(_Wish):
     pin: bool = False
 
 
+class UpdateWish(_Wish):
+    """Install an update of the system from a stick. ``restart``: restart the machine when it is written."""
+
+    kind: Literal["update"] = "update"
+    path: PathText
+    restart: bool = False
+
+
 JobWish = (
-    PullWish | ImportWish | VerifyWish | RequantizeWish | BundleImportWish | BundleExportWish | DoctorWish | LoadWish
+    PullWish
+    | ImportWish
+    | VerifyWish
+    | RequantizeWish
+    | BundleImportWish
+    | BundleExportWish
+    | DoctorWish
+    | LoadWish
+    | UpdateWish
 )
 
 
@@ -116,7 +134,8 @@ class JobRequest(
             | Annotated[BundleImportWish, Tag(f"{TAG}bundle_import")]
             | Annotated[BundleExportWish, Tag(f"{TAG}bundle_export")]
             | Annotated[DoctorWish, Tag(f"{TAG}doctor")]
-            | Annotated[LoadWish, Tag(f"{TAG}load")],
+            | Annotated[LoadWish, Tag(f"{TAG}load")]
+            | Annotated[UpdateWish, Tag(f"{TAG}update")],
             Discriminator(_tag_of),
         ]
     ]

@@ -15,8 +15,10 @@ from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import DatabaseError
 from sqlmodel import Session
 
+from appliance.store.copies import keep_copy, take_back
 from appliance.store.errors import DatabaseBusy, DatabaseUnusable
-from appliance.store.upgrade import upgrade
+from appliance.store.migrations import MIGRATIONS
+from appliance.store.upgrade import outdated_revision, upgrade
 
 _BUSY_TIMEOUT_MS = 5_000
 _LOCK_TIMEOUT_S = 60.0
@@ -37,8 +39,11 @@ def open_database(path: Path) -> Engine:
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             with engine.connect() as connection:
                 connection.exec_driver_sql("PRAGMA journal_mode = WAL")
+            old = outdated_revision(engine)
+            if old is not None:
+                keep_copy(path, old)
             upgrade(engine)
-    except (DatabaseError, OSError) as error:
+    except (DatabaseError, sqlite3.Error, OSError) as error:
         engine.dispose()
         raise DatabaseUnusable(path=str(path), reason=_reason(error)) from error
     except BaseException:
@@ -95,7 +100,18 @@ def _exclusive(path: Path) -> Iterator[None]:
         os.close(descriptor)  # also gives the lock back
 
 
-def _reason(error: DatabaseError | OSError) -> str:
+def go_back(path: Path) -> str | None:
+    """For the daemon of a box that may have gone back to its earlier system: where the database is of a newer version
+    and a copy from before its migration is there, take the copy. Its revision; None when nothing was done. Raises
+    DatabaseUnusable, DatabaseBusy."""
+    try:
+        with _exclusive(path):
+            return take_back(path, tuple(one.revision for one in MIGRATIONS))
+    except (sqlite3.Error, OSError) as error:
+        raise DatabaseUnusable(path=str(path), reason=_reason(error)) from error
+
+
+def _reason(error: DatabaseError | sqlite3.Error | OSError) -> str:
     if isinstance(error, OSError):
         return (error.strerror or type(error).__name__).lower()
-    return str(error.orig)
+    return str(error.orig) if isinstance(error, DatabaseError) else str(error)

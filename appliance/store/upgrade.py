@@ -21,6 +21,14 @@ def current_revision(connection: Connection) -> str | None:
     return None if found is None else str(found)
 
 
+def outdated_revision(engine: Engine) -> str | None:
+    """The revision of a database that ``upgrade`` would change; None for a new one and for one that is up to date.
+    Raises DatabaseTooNew."""
+    with engine.connect() as connection:
+        found = _known(connection, engine)
+    return None if found == migrations.HEAD else found
+
+
 def upgrade(engine: Engine, target: str = migrations.HEAD) -> None:
     """Run the migrations up to ``target``, all or none of them. Raises DatabaseTooNew.
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,13 +131,20 @@ def finish(order: Order, mirrors: Mirrors) -> Path:
     write_note(live, order.version)
     order.out.mkdir(parents=True, exist_ok=True)
     _run(hybrid_argv("binary", str(order.iso), order.flavour), order.folder, _STEP_S, "see xorriso's message")
-    leaks = [
-        host for host in mirrors.private_hosts() if holds(order.folder / "chroot", host) or in_file(order.iso, host)
-    ]
-    if leaks:
-        order.iso.unlink()
-        raise IsoFailed("the image names a mirror of this machine", "Find it: grep -rl in build/iso/live-build/chroot.")
+    refuse_leaks(order.folder / "chroot", order.iso, mirrors.private_hosts())
     return order.iso
+
+
+def refuse_leaks(tree: Path, image: Path, hosts: Sequence[str]) -> None:
+    """Nothing in the system's tree or the image's own files may name these hosts; an image that does is removed. The
+    tree is what the squashfs was made from: compressed, no name would be found. Raises IsoFailed."""
+    for host in hosts:
+        found = next(naming(tree, host), None)
+        if found is None and in_file(image, host):
+            found = image
+        if found is not None:
+            image.unlink()
+            raise IsoFailed(f"{found} names a mirror of this machine", "Take it out in live-build/hooks, build anew.")
 
 
 def _name(live: Path, name: str) -> None:
@@ -165,10 +172,11 @@ def write_note(live: Path, version: str) -> None:
     (live / "r1box.json").write_text(json.dumps(note, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
-def holds(folder: Path, host: str) -> bool:
-    """Whether a file below the folder names the host."""
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return any(in_file(path, host) for path in files)
+def naming(folder: Path, host: str) -> Iterator[Path]:
+    """Files below the folder that name the host; their own names count too."""
+    for path in folder.rglob("*"):
+        if host in path.name or (path.is_file() and not path.is_symlink() and in_file(path, host)):
+            yield path
 
 
 def in_file(path: Path, host: str) -> bool:

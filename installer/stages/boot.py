@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from installer.actions import Action, CopyFile, MakeFolder, PutFile, Run
 from installer.answers import Answers
-from installer.facts import Facts
+from installer.facts import Facts, SystemImage
 from installer.stages.base import Stage
 from installer.stages.disk import image_of
-from installer.target import ESP
+from installer.target import ESP, STATE
 
 _SHIMS = {"x86_64": ("x64", "BOOTX64.EFI", "x86_64"), "aarch64": ("aa64", "BOOTAA64.EFI", "arm64")}
 
@@ -91,7 +91,18 @@ def _boot_loader(facts: Facts, answers: Answers) -> list[Action]:
         *actions,
         Run("make the note of the slots", ("grub-editenv", environment, "create")),
         Run("take slot A as the good one", ("grub-editenv", environment, "set", *slots)),
+        MakeFolder(str(STATE / "rauc")),
+        PutFile(str(STATE / "rauc/central.raucs"), rauc_note(image, facts.architecture)),
     ]
+
+
+def rauc_note(image: SystemImage, architecture: str) -> str:
+    """RAUC's note of what is in slot A (its ``data-directory``), as if it had installed it: after the first update it
+    can then say which version one may go back to."""
+    return (
+        f"[slot.rootfs.0]\nbundle.compatible=r1box-{architecture}\nbundle.version={image.version}\n"
+        f"status=ok\nsha256={image.sha256}\nsize={image.size_bytes}\n"
+    )
 
 
 BOOT_LOADER = Stage("boot-loader", "Boot loader", _boot_loader)

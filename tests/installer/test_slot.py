@@ -19,8 +19,10 @@ BROKEN = State(False, "failed", "tiny-r1", "no memory")
 class Box:
     """A daemon that says these states in turn, the last for ever."""
 
-    def __init__(self, *states: State | None, answers: bool = True) -> None:
+    def __init__(self, *states: State | None, answers: bool = True, dies: bool = False) -> None:
         self.states = list(states)
+        self.dies = dies
+        self.looks = 0
         self.does_answer = answers
         self.asked: list[str] = []
 
@@ -30,6 +32,10 @@ class Box:
     def answers(self, model: str) -> bool:
         self.asked.append(model)
         return self.does_answer
+
+    def restarts(self) -> int:
+        self.looks += 1
+        return self.looks if self.dies else 0
 
 
 class Bench:
@@ -90,4 +96,11 @@ def test_an_engine_that_recovers_is_good() -> None:
 def test_nothing_to_prove(arguments: tuple[str, ...]) -> None:
     bench = Bench()
     bench.prove(Box(None), arguments)
+    assert bench.argv == []
+
+
+def test_a_service_that_does_not_come_up_is_not_waited_for() -> None:
+    bench = Bench()
+    with pytest.raises(InstallFailed, match="does not come up: it was started again 5 times"):
+        bench.prove(Box(None, dies=True))
     assert bench.argv == []

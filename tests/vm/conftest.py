@@ -2,7 +2,11 @@
 
 These tests need a finished image (make iso), QEMU and its firmware, mtools and ssh, and many minutes: they are
 collected only when the command line names this folder, as `make test-vm` does. Named, they fail where something is
-missing.
+missing. Updates need an image with a test authority:
+
+    make authority SIGNER=build/test-signer; sudo make iso UPDATE_CA=build/test-signer/update-ca.pem
+
+R1BOX_VM_REUSE=1 takes the medium and the installed disks of the last run again, each disk as a copy.
 """
 
 from __future__ import annotations
@@ -22,6 +26,7 @@ from tests.e2e.box import TINY_R1
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PROGRAM = Path(sys.executable).parent / "r1box"
+REUSES = os.environ.get("R1BOX_VM_REUSE") == "1"
 TOOLS = {
     "qemu-system-x86_64": "qemu-system-x86",
     "xorriso": "xorriso",
@@ -30,6 +35,7 @@ TOOLS = {
     "mkfs.vfat": "dosfstools",
     "ssh": "openssh-client",
     "openssl": "openssl",
+    "rauc": "rauc",
 }
 
 
@@ -56,6 +62,9 @@ def medium() -> Medium:
     binary = ROOT / "build/iso/live-build/binary"
     assert (binary / "live/r1box.json").is_file(), "There is no image yet: make iso"
     work = Path(os.environ.get("R1BOX_VM_WORK", str(ROOT / "build/vm")))
+    made = Medium(work / "test.iso", work / "tiny-r1", work / "id", work)
+    if REUSES and made.iso.is_file():
+        return made
     shutil.rmtree(work, ignore_errors=True)
     (work / "keys/usr/lib/r1box/trusted-keys").mkdir(parents=True)
     _run(PROGRAM, "bundle", "keygen", work / "test.key", "--owner", "VM test", "--no-password", work=work)
@@ -72,7 +81,7 @@ def medium() -> Medium:
     finally:
         layer.unlink()
     _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", work / "id", work=work)
-    return Medium(work / "test.iso", work / "tiny-r1", work / "id", work)
+    return made
 
 
 def _run(*argv: object, work: Path) -> None:

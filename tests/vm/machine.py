@@ -111,9 +111,14 @@ class Guest:
     def elapsed_s(self) -> float:
         return time.monotonic() - self._started
 
-    def wait_for(self, pattern: str, timeout_s: float) -> str:
-        """The first line that the pattern is found in. Raises AssertionError with the log's end."""
-        wanted, seen = re.compile(pattern), 0
+    def wait_for_next(self, pattern: str, timeout_s: float) -> str:
+        """The first line from now on that the pattern is found in. Raises AssertionError."""
+        return self.wait_for(pattern, timeout_s, len(self.lines))
+
+    def wait_for(self, pattern: str, timeout_s: float, seen: int = 0) -> str:
+        """The first line that the pattern is found in, after the first ``seen``. Raises AssertionError with the log's
+        end."""
+        wanted = re.compile(pattern)
         deadline = time.monotonic() + timeout_s
         while True:
             with self._news:

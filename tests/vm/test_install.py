@@ -11,7 +11,7 @@ import pytest
 from openai import OpenAI
 
 from tests.e2e.box import goldens
-from tests.vm.conftest import Medium
+from tests.vm.conftest import REUSES, Medium
 from tests.vm.machine import Drive, Firmware, Guest, Plan
 from tests.vm.stick import make_stick, read_file
 
@@ -88,39 +88,79 @@ def on_guest(medium: Medium, port: int, command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(2 * (INSTALL_S + START_S))
-@pytest.mark.parametrize("firmware", ["bios", "uefi"])
-def test_install_start_and_chat(medium: Medium, firmware: Firmware) -> None:
-    disk = blank_disk(medium.work / f"{firmware}.img")
+def install(medium: Medium, firmware: Firmware) -> Path:
+    """A disk with an installation that was made in that firmware; one of an earlier run where that is wanted."""
+    disk, done = medium.work / f"{firmware}.img", medium.work / f"{firmware}-installed"
+    if REUSES and done.is_file():
+        return disk
+    blank_disk(disk)
     stick = stick_of(medium, medium.work / f"{firmware}-seed.img")
-    target = Drive(disk, "virtio", SERIAL)
-    plan = Plan(firmware, (Drive(medium.iso, "usb", read_only=True, boot=True), Drive(stick, "usb"), target))
-    with Guest(plan, medium.work / f"{firmware}-install.log") as guest:
+    drives = (Drive(medium.iso, "usb", read_only=True, boot=True), Drive(stick, "usb"), Drive(disk, "virtio", SERIAL))
+    with Guest(Plan(firmware, drives), medium.work / f"{firmware}-install.log") as guest:
         guest.wait_for(r"R1 Box is installed|was not installed", INSTALL_S)
         took_s = guest.wait_ended(300)
     log = read_file(stick, "r1box-install.log")
     assert log is not None
-    assert "R1 Box is installed." in log
+    assert "R1 Box is installed." in log, log[-3000:]
     assert json.loads(read_file(stick, "r1box-installed.json") or "{}")["disk"] == SERIAL
-    print(f"\n{firmware}: installed and off after {took_s:.0f} s")
+    print(f"\n{firmware}: installed and off after {took_s:.0f} s", flush=True)
+    done.touch()
+    return disk
 
+
+def copy_of(disk: Path, name: str) -> Drive:
+    """A disk to change, with the same content."""
+    target = disk.with_name(name)
+    subprocess.run(["cp", "--sparse=always", str(disk), str(target)], check=True, timeout=600)
+    return Drive(target, "virtio", SERIAL)
+
+
+def chat(web: int, key: str) -> int:
+    """Ask the box through its forwarded port, by the official client; the answer's tokens."""
+    client = OpenAI(base_url=f"http://127.0.0.1:{web}/v1", api_key=key, max_retries=0, timeout=300)
+    answer = client.chat.completions.create(
+        model=client.models.list().data[0].id,
+        messages=goldens("capital")[0].messages,  # type: ignore[arg-type]
+        max_tokens=400,
+    )
+    assert answer.choices[0].message.content
+    assert answer.usage is not None
+    return answer.usage.completion_tokens
+
+
+@pytest.mark.timeout(2 * (INSTALL_S + START_S))
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+def test_install_start_and_chat(medium: Medium, firmware: Firmware) -> None:
+    target = copy_of(install(medium, firmware), f"{firmware}-start.img")
     web, ssh = free_port(), free_port()
     with Guest(Plan(firmware, (target,), ((web, 8080), (ssh, 22))), medium.work / f"{firmware}-start.log") as guest:
         guest.wait_for(r"Slot A is good", START_S)
-        print(f"{firmware}: the slot was good after {guest.elapsed_s():.0f} s")
+        print(f"{firmware}: the slot was good after {guest.elapsed_s():.0f} s", flush=True)
         key = on_guest(medium, ssh, "-u r1box r1box keys create test --quiet --scope all").strip()
-        client = OpenAI(base_url=f"http://127.0.0.1:{web}/v1", api_key=key, max_retries=0, timeout=300)
-        golden = goldens("capital")[0]
-        answer = client.chat.completions.create(
-            model=client.models.list().data[0].id,
-            messages=golden.messages,
-            max_tokens=400,  # type: ignore[arg-type]
-        )
-        assert answer.choices[0].message.content
-        assert answer.usage is not None
-        print(f"{firmware}: {answer.usage.completion_tokens} tokens, after {guest.elapsed_s():.0f} s in all")
+        tokens = chat(web, key)
+        print(f"{firmware}: {tokens} tokens, after {guest.elapsed_s():.0f} s in all", flush=True)
         assert "A_OK=1 A_TRY=0" in " ".join(on_guest(medium, ssh, "grub-editenv /efi/grub/grubenv list").split())
         failed = on_guest(medium, ssh, "systemctl --failed --no-legend --plain")
         assert failed.strip() == ""
         on_guest(medium, ssh, "systemctl poweroff --no-block")
         guest.wait_ended(300)
+
+
+@pytest.mark.timeout(INSTALL_S + START_S)
+@pytest.mark.parametrize("firmware", ["uefi", "uefi-secure"])
+def test_a_disk_of_old_firmware_starts_in_uefi_too(medium: Medium, firmware: Firmware) -> None:
+    target = copy_of(install(medium, "bios"), f"other-{firmware}.img")
+    with Guest(Plan(firmware, (target,)), medium.work / f"other-{firmware}.log") as guest:
+        if firmware == "uefi-secure":
+            guest.wait_for("Secure boot enabled", START_S)
+        guest.wait_for(r"Slot A is good", START_S)
+        print(f"{firmware}, installed in old firmware: good after {guest.elapsed_s():.0f} s", flush=True)
+
+
+@pytest.mark.timeout(INSTALL_S)
+def test_the_medium_starts_with_secure_boot(medium: Medium) -> None:
+    plan = Plan("uefi-secure", (Drive(medium.iso, "usb", read_only=True, boot=True),))
+    with Guest(plan, medium.work / "medium-secure.log") as guest:
+        guest.wait_for("Secure boot enabled", START_S)
+        guest.wait_for("this medium installs from an answer file", START_S)
+        print(f"secure boot: the medium asks for its answers after {guest.elapsed_s():.0f} s", flush=True)

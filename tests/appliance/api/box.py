@@ -20,6 +20,7 @@ from appliance.engine.base import Engine, EngineInfo, EngineStatus
 from appliance.errors import IssueNotFound, ModelNotReady
 from appliance.hardware import HardwareReader
 from appliance.jobs.service import JobService
+from appliance.jobs.updates import UpdateDoor
 from appliance.live_settings import LiveSettings
 from appliance.log_ring import LogRing
 from appliance.logs import add_sink
@@ -36,6 +37,7 @@ from appliance.operators.plans import PlanReader
 from appliance.operators.removal import ModelRemover
 from appliance.operators.software import SoftwareReader
 from appliance.operators.sticks import StickReader
+from appliance.operators.updates import UpdateReader
 from appliance.schemas.issues import FixupResult, IssueList
 from appliance.schemas.models import ModelEntries, ModelEntry
 from appliance.schemas.offload import Offload
@@ -56,6 +58,7 @@ from appliance.telemetry import TelemetryService
 from appliance.usage.report import UsageReport
 from appliance.usage.writer import UsageWriter
 from drivers.types import Device, HardwareSnapshot, Host
+from installer.update.rauc import Rauc
 from models.model_store import ModelStore
 from tests.drivers.telemetry_parts import Rig, ScriptedMonitor, card, lost, rig
 from tests.fakes.engine import FAKE_INFO, FakeEngine, FakeEngineSource
@@ -256,8 +259,17 @@ def make_box(folder: Path) -> Box:
     (folder / "stick").mkdir()
     settings = Settings(state_dir=folder, models_dir=folder / "models", job_folders=(folder / "stick",))
     store = ModelStore(folder / "models")
+    # Nobody listens and there are no slots, unless a test makes them (tests.installer.update.boxes).
+    system = folder / "system"
     operations = Operations(
-        settings, database, accounts.audit, store=store, models=manager, detect=machine.detect, verified=lambda *_: None
+        settings,
+        database,
+        accounts.audit,
+        store=store,
+        models=manager,
+        detect=machine.detect,
+        verified=lambda *_: None,
+        door=UpdateDoor(folder / "update.sock"),
     )
     jobs = operations.jobs
     metering = Metering(limits, writer)
@@ -293,6 +305,8 @@ def make_box(folder: Path) -> Box:
                 software=SoftwareReader(store),
                 serving=ServingRecorder(manager, admissions),
             ),
+            updates=UpdateReader(operations.folders.now, "1.2.3", Rauc(system, str(system / "rauc")).slots),
+            update_desk=operations.door,
             alerts=operations.alerts,
             logs=logs,
             settings=LiveSettings(SettingsStore(settings, GIVEN), accounts.audit),

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from installer.media.iso import in_file
+from installer.media.iso import IsoFailed, in_file, refuse_leaks
 from installer.media.live_build import AMD64, ARM64, config_argv, hybrid_argv
 from installer.media.mirrors import PUBLIC_HOSTS, Mirrors, NoMirror, read_mirrors
 from tests.architecture.tree import ROOT
@@ -61,6 +61,30 @@ def test_a_host_is_found_across_blocks(tmp_path: Path) -> None:
     assert not in_file(file, "other.example")
 
 
+def test_an_image_that_names_a_mirror_is_refused_and_removed(tmp_path: Path) -> None:
+    tree, image, host = tmp_path / "chroot", tmp_path / "x.iso", "mirror.example"
+    (tree / "etc/apt").mkdir(parents=True)
+    (tree / "etc/hosts").write_text("127.0.0.1 localhost\n")
+    (tree / "etc/link").symlink_to("/nowhere")
+    image.write_bytes(b"\0" * 1000)
+    refuse_leaks(tree, image, [host])
+    assert image.is_file()
+    planted = {
+        "content": lambda: (tree / "etc/apt/x.list").write_text(f"deb http://{host}/debian bookworm main\n"),
+        "binary": lambda: (tree / "etc/apt/x.list").write_bytes(b"\0" * (5 << 20) + host.encode()),
+        "name": lambda: (tree / f"etc/apt/{host}_debian_InRelease").write_text(""),
+        "image": lambda: image.write_bytes(b"\0" * 100 + host.encode()),
+    }
+    for plant in planted.values():
+        for left in (tree / "etc/apt").iterdir():
+            left.unlink()
+        image.write_bytes(b"\0" * 1000)
+        plant()
+        with pytest.raises(IsoFailed, match="names a mirror"):
+            refuse_leaks(tree, image, ["other.example", host])
+        assert not image.exists()
+
+
 def test_the_mirrors_are_options_and_nothing_else() -> None:
     mirrors = Mirrors("http://mirror.example/debian", "http://mirror.example/security")
     argv = config_argv(mirrors, AMD64)
@@ -84,7 +108,9 @@ def test_arm64_has_no_old_firmware() -> None:
 
 def test_what_is_enabled_is_there() -> None:
     hook = (CONFIGURATION / "hooks/normal/9000-r1box.hook.chroot").read_text()
-    units = {path.name for path in CONFIGURATION.rglob("*.service")}
+    units = {path.name for kind in ("service", "socket") for path in CONFIGURATION.rglob(f"*.{kind}")}
+    # Templates are started by udev and by their socket.
+    units = {name for name in units if "@." not in name}
     enabled = {word for line in hook.splitlines() if line.startswith("systemctl enable") for word in line.split()[2:]}
     assert units <= enabled
     assert {name for name in enabled - units if not name.startswith("systemd-")} == {"tmp.mount"}

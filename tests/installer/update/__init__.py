@@ -1,0 +1,1 @@
+"""Updates: RAUC as recorded, the judge, the door."""
