@@ -29,12 +29,13 @@ def outdated_revision(engine: Engine) -> str | None:
     return None if found == migrations.HEAD else found
 
 
-def upgrade(engine: Engine, target: str = migrations.HEAD) -> None:
-    """Run the migrations up to ``target``, all or none of them. Raises DatabaseTooNew.
+def upgrade(engine: Engine, target: str | None = None) -> None:
+    """Run the migrations up to ``target``, the newest without it, all or none of them. Raises DatabaseTooNew.
 
     Alembic's step runner is given our modules directly: its usual search of a folder for scripts would need source
     files on disk, which a frozen program does not have.
     """
+    target = target or migrations.HEAD
     with engine.connect() as connection:
         if _known(connection, engine) == target:
             return

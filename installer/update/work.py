@@ -7,25 +7,28 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from drivers.doctor import known_software
 from drivers.probe import detect
-from drivers.requirements import load_requirements
+from drivers.requirements import Requirements, RequirementsInvalid, load_requirements, parse_requirements
 from drivers.slots import Slots
 from drivers.software import llama_folders, read_llama_cuda, read_python
 from drivers.types import HardwareSnapshot, Software
 from drivers.vendors import VENDORS
 from installer.executor import Runner
 from installer.update.errors import UpdateRefused
-from installer.update.facts import read_facts
+from installer.update.facts import FACTS, RULES, SCHEMA, BundleFacts
 from installer.update.judge import MODULES, judge
 from installer.update.rauc import Rauc, Report
 
 LOCK = Path("/run/r1box-update.lock")
 _RESTART_S = 60.0
+_VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+~_-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,25 @@ def judge_bundle(
         return any(any(modules.rglob(pattern)) for pattern in MODULES.get(vendor, ()))
 
     return judge(facts, rules, snapshot, known_software(snapshot, engines()), load_requirements(), has_modules)
+
+
+def read_facts(folder: Path) -> tuple[BundleFacts, Requirements]:
+    """Both files of a bundle. Raises UpdateRefused (``update_unreadable``)."""
+    try:
+        told = json.loads((folder / FACTS).read_text("utf-8"))
+        rules = parse_requirements((folder / RULES).read_text("utf-8"))
+        if told["schema"] != SCHEMA:
+            raise ValueError(f"schema {told['schema']}, this version reads {SCHEMA}")
+        software = tuple(Software(str(name), str(version)) for name, version in dict(told["software"]).items())
+        facts = BundleFacts(str(told["version"]), str(told["kernel"]), software, tuple(map(str, told["drivers"])))
+        if not _VERSION.fullmatch(facts.version):
+            raise ValueError("its version is no version")
+    except (OSError, ValueError, KeyError, TypeError, RequirementsInvalid) as error:
+        problem = error.strerror if isinstance(error, OSError) else str(error)
+        raise UpdateRefused(
+            "update_unreadable", f"The update does not say what it needs: {problem}.", "Ask for it anew."
+        ) from error
+    return facts, rules
 
 
 def engines() -> tuple[Software, ...]:

@@ -11,9 +11,9 @@ from drivers.requirements import load_requirements
 from drivers.types import Device, HardwareSnapshot, Host, Software
 from installer.media.bundle import HOOK, manifest_text
 from installer.update.errors import UpdateRefused
-from installer.update.facts import FACTS, RULES, BundleFacts, facts_text, read_facts
+from installer.update.facts import FACTS, RULES, BundleFacts, facts_text
 from installer.update.judge import judge
-from installer.update.work import judge_bundle
+from installer.update.work import judge_bundle, read_facts
 from tests.architecture.tree import ROOT
 
 RULES_TEXT = (ROOT / "drivers/requirements.toml").read_text("utf-8")

@@ -78,7 +78,7 @@ async def test_an_update_from_a_stick_and_back(client: httpx.AsyncClient, tmp_pa
         assert (await client.get(URL)).json()["next"] == "A"
         assert (await client.post(f"{URL}/restart")).json()["restart"] is True
         rows = (await client.get("/api/admin/audit", params={"action": "update."})).json()
-        assert {row["action"] for row in rows["rows"]} == {"update.rollback", "update.restart"}
+        assert {row["action"] for row in rows["items"]} == {"update.rollback", "update.restart"}
 
 
 async def test_an_update_that_did_not_serve_is_told_of(client: httpx.AsyncClient, slots: SlotBox) -> None:
