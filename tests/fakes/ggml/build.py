@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 SOURCE = Path(__file__).with_name("fake_cuda.c")
+COMPUTE = Path(__file__).with_name("fake_compute.c")
 BACKEND_NAME = "libggml-cuda.so"
 LIBRARY_NAME = "libggml.so.0"
 
@@ -16,6 +17,13 @@ def build_fake_cuda(folder: Path, library_dir: Path) -> Path:
     warnings = ["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror"]
     linked = [f"-L{library_dir}", "-l:libggml-cpu.so.0", "-l:libggml-base.so.0"]
     _gcc([*warnings, "-o", str(output), str(SOURCE), *linked])
+    return output
+
+
+def build_broken_compute(folder: Path) -> Path:
+    """A library for ``LD_PRELOAD`` that lets llama.cpp's computing fail at will; see ``fake_compute.c``."""
+    output = folder / "libfake_compute.so"
+    _gcc(["-std=c11", "-D_GNU_SOURCE", "-Wall", "-Wextra", "-Werror", "-o", str(output), str(COMPUTE), "-ldl"])
     return output
 
 

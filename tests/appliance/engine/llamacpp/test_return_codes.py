@@ -1,4 +1,7 @@
-"""What ``llama_decode`` returns under a real worker: 1, 2 and -1 provoked in the library, fatal codes in its place."""
+"""What ``llama_decode`` returns under a real worker: 1, 2 and -1 provoked in the library, fatal codes in its place.
+
+``test_fatal_codes.py`` has these from the library.
+"""
 
 from __future__ import annotations
 
