@@ -12,6 +12,7 @@ from typing import Protocol
 
 from appliance.engine.base import EngineState, EngineStatus
 from appliance.health.types import BoxFacts, DiskRoom
+from appliance.schemas.cluster import ClusterStatus
 from appliance.schemas.models import ModelEntries
 from appliance.schemas.offload import Offload
 from appliance.schemas.telemetry import Telemetry
@@ -49,6 +50,7 @@ class FactsReader:
         store: ModelStore,
         state_dir: Path,
         certificate_ends_at: Callable[[], datetime | None] = lambda: None,
+        cluster: Callable[[], ClusterStatus] = ClusterStatus,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """``certificate_ends_at`` reads a file."""
@@ -59,6 +61,7 @@ class FactsReader:
         self._store = store
         self._state_dir = state_dir
         self._certificate_ends_at = certificate_ends_at
+        self._cluster = cluster
         self._now = now
         self._deaths: dict[str, deque[datetime]] = {}
         self._ready: set[str] = set()
@@ -104,6 +107,7 @@ class FactsReader:
             disks=disks,
             newest_import_at=newest,
             certificate_ends_at=ends,
+            cluster=self._cluster(),
         )
 
     def _read(self) -> tuple[dict[str, str], datetime | None, tuple[DiskRoom, ...], datetime | None]:

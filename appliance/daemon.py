@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -36,10 +36,16 @@ from appliance.box_names import BoxNames
 from appliance.certificates import ServerCertificate
 from appliance.chat_setup import chat_limits, thinking_defaults
 from appliance.chats.service import Chats
+from appliance.cluster.book import ClusterBook, folder_of
+from appliance.cluster.facts import hardware_of
+from appliance.cluster.placing import engine_versions
+from appliance.cluster.service import ClusterService
+from appliance.cluster.wire import BoxHardware
 from appliance.engine.base import EngineInfo, EngineStatus
+from appliance.engine.external.server import Server
 from appliance.engine.external.server_factory import ServerFactory, ServerSpec
 from appliance.engine.factory import LlamaCppFactory
-from appliance.engine.manager import EngineFactory, EngineManager
+from appliance.engine.manager import Backoff, EngineFactory, EngineManager
 from appliance.engine.shares import BoxShares
 from appliance.errors import EngineStartFailed, OffloadRefused, PortInUse
 from appliance.hardware import HardwareReader
@@ -52,6 +58,7 @@ from appliance.live_settings import LiveSettings
 from appliance.log_ring import LogRing
 from appliance.logs import set_level
 from appliance.metrics.build import BuildCollector
+from appliance.metrics.cluster import ClusterCollector
 from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.issues import IssueCollector
 from appliance.metrics.offload import OffloadCollector
@@ -105,6 +112,7 @@ STOP_TIMEOUT_S = 15
 """How long a worker may take to end, most of it to write idle chats to disk."""
 
 LISTEN_BACKLOG = 512
+CLUSTER_BACKOFF_S = 3.0
 FILES_FOR_THE_BOX = 256
 """Open files that connections leave: the database's, workers', monitors', downloads'."""
 ROOT = Path("/")
@@ -201,23 +209,15 @@ class Daemon:
         self._sampler = _sampler(self._settings, vendors)
         self._telemetry = TelemetryService(self._sampler, self._hardware.devices)
         self._prover = OffloadProver(self._telemetry.now, allow_cpu_fallback=self._settings.allow_cpu_fallback)
-        shares = BoxShares()
-        self._host = ModelHost(
-            HostParts(
-                store=foundation.models,
-                settings=self._settings,
-                detect=self._hardware.detect,
-                plan=set_up,
-                factory=lambda setup: engine_factory(setup, shares),
-                serves=self._serves,
-                manager=lambda: EngineManager(start_timeout_s=self._settings.start_timeout_s),
-                prover=self._prover,
-                admissions=self._admissions,
-                stop_timeout_s=STOP_TIMEOUT_S,
-                on_loading=self._on_loading,
-                on_loaded=self._on_loaded,
-            )
+        self._cluster = ClusterService(
+            ClusterBook(folder_of(self._settings.state_dir)),
+            foundation.accounts.audit,
+            foundation.models,
+            hardware=self._hardware_told,
+            admission=self._admissions.of,
+            version=version("r1box"),
         )
+        self._host = self._make_host(BoxShares())
         self._host.on_change(self._on_engine)
         self._setup: ModelSetup | None = None
         self._offload = OffloadService(self._prover, self._host.engines)
@@ -229,6 +229,7 @@ class Daemon:
             store=foundation.models,
             state_dir=self._settings.state_dir,
             certificate_ends_at=self._certificate.ends_at,
+            cluster=self._cluster.status_now,
         )
         self._host.on_change(self._facts.note)
         fixups = all_fixups(models=self._host, verifier=self._facts, hardware=self._hardware, offload=self._offload)
@@ -246,6 +247,26 @@ class Daemon:
         )
         self._live = self._make_live_settings()
         self._chats = Chats(foundation.database, self._chat, chat_limits(self._settings))
+
+    def _make_host(self, shares: BoxShares) -> ModelHost:
+        return ModelHost(
+            HostParts(
+                store=self._foundation.models,
+                settings=self._settings,
+                detect=self._hardware.detect,
+                plan=lambda model, found, settings: (
+                    self._cluster.plan(model, found, settings) or set_up(model, found, settings)
+                ),
+                factory=lambda setup: engine_factory(setup, shares, self._cluster.server),
+                serves=self._serves,
+                manager=self._manager,
+                prover=self._prover,
+                admissions=self._admissions,
+                stop_timeout_s=STOP_TIMEOUT_S,
+                on_loading=self._on_loading,
+                on_loaded=self._on_loaded,
+            )
+        )
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM. Raises AppError or ModelError when it cannot start."""
@@ -272,6 +293,7 @@ class Daemon:
                     BuildCollector(version("r1box")),
                     OffloadCollector(self._offload.verdicts),
                     IssueCollector(self._issues.issues),
+                    ClusterCollector(self._cluster.status_now),
                 ),
                 telemetry=self._telemetry,
                 hardware=self._hardware,
@@ -291,6 +313,7 @@ class Daemon:
                 logs=self._foundation.logs,
                 settings=self._live,
                 identity=self._names,
+                cluster=self._cluster,
                 version=version("r1box"),
                 max_request_bytes=self._settings.max_request_bytes,
                 allowed_origins=frozenset(self._settings.allowed_origins),
@@ -325,6 +348,7 @@ class Daemon:
         await self._chats.start()
         console = await AdminSocket.beside(server, self._settings)
         await self._operations.start()
+        self._cluster.start(self._host)
         host, port = listener.getsockname()[:2]
         self._names.port = port
         http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
@@ -353,6 +377,7 @@ class Daemon:
             server.should_exit = True
             await asyncio.wait({http})
             await console.aclose()
+            await self._cluster.aclose()
             await self._operations.aclose()
             await self._issues.aclose()
             await self._offload.aclose()
@@ -448,6 +473,18 @@ class Daemon:
     async def _machine_alone(self) -> HardwareSnapshot:
         return await self._host.emptied(await self._hardware.detect())
 
+    async def _hardware_told(self) -> BoxHardware:
+        """What the other boxes of a cluster are told of this one."""
+        snapshot = await self._machine_alone()
+        settings = self._settings
+        return hardware_of(snapshot, await asyncio.to_thread(engine_versions, settings))
+
+    def _manager(self) -> EngineManager:
+        settings = self._settings
+        # Another box that comes back is not to wait for half a minute.
+        backoff = Backoff(most_s=CLUSTER_BACKOFF_S) if self._cluster.status_now().role != "none" else None
+        return EngineManager(start_timeout_s=settings.start_timeout_s, backoff=backoff)
+
     def _probe(self) -> HardwareSnapshot:
         return detect([vendor.probe(ROOT) for vendor in self._vendors])
 
@@ -499,10 +536,13 @@ class Daemon:
             await asyncio.to_thread(self._sampler.stop)
 
 
-def engine_factory(setup: ModelSetup, shares: BoxShares) -> EngineFactory:
-    """What makes the engines of a set-up: llama.cpp's workers, or a big engine's servers."""
+def engine_factory(
+    setup: ModelSetup, shares: BoxShares, over_boxes: Callable[[ServerSpec], Server] | None = None
+) -> EngineFactory:
+    """What makes the engines of a set-up: llama.cpp's workers, or a big engine's servers, those of a model over several
+    boxes by ``over_boxes``."""
     if isinstance(setup.engine, ServerSpec):
-        return ServerFactory(setup.engine)
+        return ServerFactory(setup.engine, over_boxes if setup.engine.order.node is not None else None)
     return LlamaCppFactory(setup.engine, shares)
 
 

@@ -230,8 +230,8 @@ What is assumed:
 - **Speed** is what one stream of {4096:,} tokens can expect of the memory's bandwidth of one tensor-parallel part, in
   the band that reports of such engines lie in; many streams at once are slower each. Links between boxes are not
   reckoned.
-- Several groups stand behind one address through a load balancer, or `r1box` boxes of their own; one group over several
-  boxes needs the engine's own multi-node start, which the box does not do yet.
+- Several groups stand behind one address through a load balancer, or `r1box` boxes of their own. One group over several
+  boxes is a cluster ([cluster.md](cluster.md)), whose plan is reckoned in the same way from what the boxes have free.
 """
 
 if __name__ == "__main__":

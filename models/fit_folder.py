@@ -87,11 +87,11 @@ def fit_folder(
     if context_tokens is not None and context_tokens > shape.context_length:
         raise ContextTooLong(model.name, context_tokens, shape.context_length)
     load = ParallelLoad(shape, facts.weights_bytes) if variant is None else load_of(variant, facts.weights_bytes)
-    levels = _levels(shape, seats, context_tokens)
+    levels = usual_levels(shape, seats, context_tokens)
     machine = read_machine(snapshot)
     reasons: list[str] = []
     shortfalls: list[Shortfall] = []
-    for engine, group, verdict_code in _candidates(facts, machine, engines, reasons):
+    for engine, group, verdict_code in candidates(facts, machine, engines, reasons):
         found = _climb(load, engine, group, levels)
         if isinstance(found, Shortfall):
             shortfalls.append(found)
@@ -100,27 +100,27 @@ def fit_folder(
         return _on_cards(facts, load, engine, group, levels, level, split, memory, as_half=verdict_code == "as_f16")
     if shortfalls:
         worst = min(shortfalls, key=lambda s: s.missing_bytes)
-        raise _too_large(facts, levels, worst)
+        raise too_large(facts, levels, worst)
     if allow_cpu and EngineName.VLLM in engines:
         return _on_processor(facts, load, machine, levels, has_cards=bool(snapshot.devices), reasons=reasons)
-    raise CannotCompute(model.name, "; ".join(dict.fromkeys(reasons)) or _nothing_installed(machine, engines))
+    raise CannotCompute(model.name, "; ".join(dict.fromkeys(reasons)) or nothing_installed(machine, engines))
 
 
 def needs_half(plan: FitPlan) -> bool:
     """Whether the plan's chips have no BF16, so that the engine has to run it in F16."""
-    return _HALF_NOTE in plan.notes
+    return HALF_NOTE in plan.notes
 
 
-_HALF_NOTE = "Runs in F16: the chip has no BF16."
+HALF_NOTE = "Runs in F16: the chip has no BF16."
 
 
-def _levels(shape: ModelShape, seats: int | None, context_tokens: int | None) -> Seating:
+def usual_levels(shape: ModelShape, seats: int | None, context_tokens: int | None) -> Seating:
     if seats is None and context_tokens is None and shape.context_length < _LONG_CONTEXT_TOKENS:
         return small_model_seating(shape.context_length)
     return seating(seats, context_tokens, shape.context_length)
 
 
-def _candidates(
+def candidates(
     facts: FolderFacts, machine: Machine, engines: Collection[EngineName], reasons: list[str]
 ) -> list[tuple[EngineName, Group, str]]:
     """Engines and groups that compute the form on the card, in the order of preference; why the others do not goes to
@@ -177,7 +177,7 @@ def _on_cards(
     if shape.experts and shape.experts_used:
         read_bytes += load.expert_bytes * shape.experts_used // shape.experts
     per_token = float(kv_elements_per_token(shape) * KV_BYTES_PER_ELEMENT[KvType.F16])
-    plan = _plan(facts, engine, levels, level, tuple(memory))
+    plan = plan_of(facts, engine, levels, level, tuple(memory))
     return replace(
         plan,
         devices=tuple(line.device for line in memory),
@@ -185,7 +185,7 @@ def _on_cards(
         tensor_parallel=split.tensor,
         data_parallel=split.data,
         decode_tokens_per_s=parallel_band(devices, read_bytes, per_token, experts=shape.experts is not None),
-        notes=(_HALF_NOTE,) if as_half else (),
+        notes=(HALF_NOTE,) if as_half else (),
     )
 
 
@@ -202,16 +202,16 @@ def _on_processor(
         raise MemoryUnknown(HOST)
     shortfall = Shortfall(HOST, load.total_bytes, 0)
     for level in range(len(levels.levels) - 1, -1, -1):
-        line = _host_line(load, machine.host, *levels.levels[level])
+        line = host_line(load, machine.host, *levels.levels[level])
         if line.total_bytes <= line.available_bytes:
             why = "; ".join(dict.fromkeys(reasons))
             notes = (f"Runs on the processor although the machine has cards: {why}.",) if has_cards else ()
-            return replace(_plan(facts, EngineName.VLLM, levels, level, (line,)), notes=notes)
+            return replace(plan_of(facts, EngineName.VLLM, levels, level, (line,)), notes=notes)
         shortfall = Shortfall(HOST, line.total_bytes, line.available_bytes)
-    raise _too_large(facts, levels, shortfall)
+    raise too_large(facts, levels, shortfall)
 
 
-def _host_line(load: ParallelLoad, host: Room, seats: int, context_tokens: int) -> MemoryEstimate:
+def host_line(load: ParallelLoad, host: Room, seats: int, context_tokens: int) -> MemoryEstimate:
     return MemoryEstimate(
         device=HOST,
         weights_bytes=load.total_bytes,
@@ -222,7 +222,7 @@ def _host_line(load: ParallelLoad, host: Room, seats: int, context_tokens: int) 
     )
 
 
-def _plan(
+def plan_of(
     facts: FolderFacts, engine: EngineName, levels: Seating, level: int, memory: tuple[MemoryEstimate, ...]
 ) -> FitPlan:
     seats, context_tokens = levels.levels[level]
@@ -244,14 +244,14 @@ def _plan(
     )
 
 
-def _too_large(facts: FolderFacts, levels: Seating, shortfall: Shortfall) -> TooLarge:
+def too_large(facts: FolderFacts, levels: Seating, shortfall: Shortfall) -> TooLarge:
     seats, context_tokens = levels.levels[0]
     name = f"{facts.model.name} {facts.form}"
     available = max(shortfall.available_bytes, 0)
     return TooLarge(name, shortfall.needed_bytes, available, shortfall.where, seats, context_tokens)
 
 
-def _nothing_installed(machine: Machine, engines: Collection[EngineName]) -> str:
+def nothing_installed(machine: Machine, engines: Collection[EngineName]) -> str:
     if not machine.groups and EngineName.VLLM in engines:
         return "there are no cards, and the processor is not allowed"
     return f"{', '.join(sorted(engines))} does not run here"

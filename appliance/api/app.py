@@ -16,6 +16,7 @@ from appliance.api.admin.accounts import keys_router, sessions_router, users_rou
 from appliance.api.admin.alerts import AlertSource, alerts_router
 from appliance.api.admin.audit import audit_router
 from appliance.api.admin.box import box_router
+from appliance.api.admin.cluster import ClusterSource, cluster_router
 from appliance.api.admin.hardware import HardwareSource, hardware_router
 from appliance.api.admin.issues import IssueSource, issues_router
 from appliance.api.admin.jobs import JobSource, jobs_router
@@ -72,9 +73,9 @@ class ApiServices:
     """What the API stands on. ``models`` is ``ModelHost``, ``telemetry`` ``TelemetryService``, ``hardware``
     ``HardwareReader``, ``offload`` ``OffloadService``, ``issues`` ``IssueBoard``,
     ``jobs`` ``JobService``, ``removal`` ``ModelRemover``, ``alerts`` ``AlertService``, ``logs`` ``LogRing``,
-    ``settings`` ``LiveSettings``, ``identity`` ``BoxNames``, ``updates`` ``UpdateReader``, ``update_desk``
-    ``UpdateDoor``. ``allowed_origins``: other servers whose pages may use the
-    API. ``known_names``: the box's own. ``authority`` reads its own authority (PEM)."""
+    ``settings`` ``LiveSettings``, ``identity`` ``BoxNames``, ``cluster`` ``ClusterService``, ``updates``
+    ``UpdateReader``, ``update_desk`` ``UpdateDoor``. ``allowed_origins``: other servers whose pages may use the API.
+    ``known_names``: the box's own. ``authority`` reads its own authority (PEM)."""
 
     chat: ChatService
     chats: Chats
@@ -95,6 +96,7 @@ class ApiServices:
     logs: LogSource
     settings: SettingSource
     identity: Callable[[], BoxIdentity]
+    cluster: ClusterSource
     version: str
     max_request_bytes: int
     authority: Callable[[], bytes | None] = _no_authority
@@ -170,6 +172,7 @@ def _admin(access: Access, services: ApiServices, app: FastAPI) -> APIRouter:
     known.include_router(openapi_router(app))
     scrape.include_router(metrics_router(services.metrics))
     reading.include_router(box_router(services.identity))
+    reading.include_router(cluster_router(services.cluster))
     reading.include_router(telemetry_router(services.telemetry))
     # A new detection changes nothing on the machine, so it is reading too.
     reading.include_router(hardware_router(services.hardware))

@@ -14,6 +14,7 @@ from appliance.cli import (
     bundle,
     cache,
     chat,
+    cluster,
     detect,
     doctor,
     issues,
@@ -62,6 +63,7 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(settings.app, name="settings")
 app.add_typer(tls.app, name="tls")
 app.add_typer(cache.app, name="cache")
+app.add_typer(cluster.app, name="cluster")
 app.command("usage")(usage.usage_command)
 app.add_typer(audit.app, name="audit")
 

@@ -1,9 +1,9 @@
 """The same start inside a container. Pure.
 
 The image brings the engine and its libraries; model, sockets and caches are the box's own folders at the same paths.
-vLLM gets no network at all: it is spoken to through its unix socket. Secrets go through the environment of the program
-that starts the container, never through its arguments. Sources: Docker's and Podman's ``run``, the NVIDIA Container
-Toolkit, vLLM-Ascend's installation page (device nodes and files of the driver).
+vLLM gets no network at all, unless it is to meet other boxes: it is spoken to through its unix socket. Secrets go
+through the environment of the program that starts the container, never through its arguments. Sources: Docker's and
+Podman's ``run``, the NVIDIA Container Toolkit, vLLM-Ascend's installation page (device nodes and files of the driver).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def in_container(launch: Launch, order: ServeOrder, container: Container, run_di
     has_socket = launch.endpoint.unix_socket is not None
     argv = [
         container.runtime, "run", "--rm", "--init", "--name", name,
-        "--network", "none" if has_socket else "host",
+        "--network", "none" if has_socket and order.node is None else "host",
         "--shm-size", "16g",
         "--pull", "never",
         "--security-opt", "no-new-privileges",

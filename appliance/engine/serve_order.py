@@ -14,11 +14,31 @@ from models.types import FitPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Node:
+    """One box's part in a model over several: ``rank`` of ``nodes``. Rank 0 has the server, the others compute for it.
+
+    ``address`` is this box's own on the link between them, ``interface`` what the kernel calls it (``None`` where that
+    is not known); ``master_address`` and ``master_port`` are where the ranks meet. Of ``pipeline_parallel`` stages each
+    box has some of the layers. The plan's tensor and data parallel sizes are those over all boxes, its devices are this
+    box's.
+    """
+
+    rank: int
+    nodes: int
+    address: str
+    master_address: str
+    master_port: int
+    interface: str | None = None
+    pipeline_parallel: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServeOrder:
     """``folder`` has the weights. ``visible`` are the plan's devices as the vendor's variable takes them: logic ids of
     Ascend, PCI order of NVIDIA. ``quantization`` and ``architecture`` as the store has them; ``half`` where the chip
     has no BF16. ``chat_template`` is the store's; ``is_mixture`` of a model with routed experts.
-    ``cache_gib`` is the memory of the cache on a processor, which vLLM does not find out itself.
+    ``cache_gib`` is the memory of the cache on a processor, which vLLM does not find out itself. ``node`` for a model
+    over several boxes.
     """
 
     name: str
@@ -31,6 +51,7 @@ class ServeOrder:
     is_mixture: bool = False
     chat_template: str | None = None
     cache_gib: int = 1
+    node: Node | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ WORDS = LogWords(
 
 def vllm_launch(order: ServeOrder, site: Site) -> Launch:
     """vLLM on NVIDIA cards, or on the processor."""
-    environment = {**quiet_environment(site), **_devices(order)}
+    environment = {**quiet_environment(site), **_devices(order), **node_environment(order)}
     arguments = [*serve_arguments(order, site), *(() if order.plan.devices else ("--enforce-eager",))]
     return finish(EngineName.VLLM, order, site, arguments, environment)
 
@@ -69,14 +69,18 @@ def finish(
     engine: EngineName, order: ServeOrder, site: Site, arguments: list[str], environment: dict[str, str]
 ) -> Launch:
     """The launch of a server of vLLM's kind. What the operator adds comes last, and so wins."""
-    argv = [str(site.python), "-m", "vllm.entrypoints.openai.api_server", *arguments, *site.more]
+    program = ["-m", "vllm.entrypoints.openai.api_server"]
+    if is_headless(order):
+        # Only the whole command line knows servers that nobody asks.
+        program = ["-m", "vllm.entrypoints.cli.main", "serve"]
+    argv = [str(site.python), *program, *arguments, *site.more]
     launch = Launch(
         engine=_TITLES[engine],
         argv=tuple(argv),
         environment=environment,
         endpoint=Endpoint(
             url="http://engine",
-            unix_socket=socket_path(site.run_dir),
+            unix_socket=None if is_headless(order) else socket_path(site.run_dir),
             model=order.name,
             dialect=VllmCompletions(),
             api_key=site.secret,
@@ -98,7 +102,7 @@ def serve_arguments(order: ServeOrder, site: Site) -> list[str]:
     arguments = [
         "--model", str(order.folder),
         "--served-model-name", order.name,
-        "--uds", str(socket_path(site.run_dir)),
+        *(() if is_headless(order) else ("--uds", str(socket_path(site.run_dir)))),
         "--max-model-len", str(plan.context_tokens),
         "--max-num-seqs", str(-(-plan.seats // plan.data_parallel)),
         "--max-num-batched-tokens", str(max(plan.ubatch_tokens, -(-plan.seats // plan.data_parallel))),
@@ -115,13 +119,58 @@ def serve_arguments(order: ServeOrder, site: Site) -> list[str]:
         arguments += ["--gpu-memory-utilization", UTILIZATION]
     if plan.data_parallel > 1:
         arguments += ["--data-parallel-size", str(plan.data_parallel)]
-    if order.is_mixture and len(plan.devices) > 1:
+    if order.is_mixture and (len(plan.devices) > 1 or order.node is not None):
         arguments.append("--enable-expert-parallel")
-    if len(plan.devices) > 1:
+    if len(plan.devices) > 1 or order.node is not None:
         arguments += ["--distributed-executor-backend", "mp"]
+    arguments += _node_arguments(order)
     if order.chat_template:
         arguments += ["--chat-template", str(site.run_dir / TEMPLATE_FILE)]
     return arguments
+
+
+def is_headless(order: ServeOrder) -> bool:
+    """Whether this box's part of the model answers nobody: it computes for the server on another box."""
+    return order.node is not None and order.node.rank > 0
+
+
+def _node_arguments(order: ServeOrder) -> list[str]:
+    """One box's part. Parts that divide layers or heads over boxes meet by ``--nnodes``; where each box repeats
+    attention for itself (data parallel, the 671B) they meet at the server's data-parallel address."""
+    node, plan = order.node, order.plan
+    if node is None:
+        return []
+    if plan.data_parallel > 1:
+        own = plan.data_parallel // node.nodes
+        arguments = [
+            "--data-parallel-size-local", str(own),
+            "--data-parallel-address", node.master_address,
+            "--data-parallel-rpc-port", str(node.master_port),
+        ]  # fmt: skip
+        if node.rank:
+            arguments += ["--data-parallel-start-rank", str(node.rank * own)]
+    else:
+        arguments = [
+            "--pipeline-parallel-size", str(node.pipeline_parallel),
+            "--nnodes", str(node.nodes),
+            "--node-rank", str(node.rank),
+            "--master-addr", node.master_address,
+            "--master-port", str(node.master_port),
+        ]  # fmt: skip
+    return [*arguments, "--headless"] if node.rank else arguments
+
+
+def node_environment(order: ServeOrder) -> dict[str, str]:
+    """Which of its addresses and networks a box uses towards the others: vLLM, Gloo and NCCL would guess."""
+    node = order.node
+    if node is None:
+        return {}
+    found = {"VLLM_HOST_IP": node.address}
+    if node.interface is not None:
+        found |= {"GLOO_SOCKET_IFNAME": node.interface, "TP_SOCKET_IFNAME": node.interface}
+        if order.plan.devices:
+            found["NCCL_SOCKET_IFNAME"] = f"={node.interface}"
+    return found
 
 
 def quiet_environment(site: Site) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from appliance.engine.external.launch import Launch
 from appliance.engine.serve_order import ServeOrder, Site
-from appliance.engine.vllm import finish, quiet_environment, serve_arguments
+from appliance.engine.vllm import finish, node_environment, quiet_environment, serve_arguments
 from models.types import EngineName
 
 _MODEL_SLIM = frozenset({"W8A8", "W4A8", "W8A8_DYNAMIC", "ASCEND"})
@@ -38,6 +38,14 @@ def vllm_ascend_launch(order: ServeOrder, site: Site) -> Launch:
     }
     if order.visible:
         environment["ASCEND_RT_VISIBLE_DEVICES"] = ",".join(order.visible)
+    environment |= node_environment(order)
+    if order.node is not None:
+        # The cards' own library of collectives; buffers as in the tutorial over two machines.
+        environment["HCCL_IF_IP"] = order.node.address
+        environment["HCCL_BUFFSIZE"] = "1024"
+        if order.node.interface is not None:
+            environment["HCCL_SOCKET_IFNAME"] = f"={order.node.interface}"
+            environment.pop("NCCL_SOCKET_IFNAME", None)
     if order.plan.data_parallel > 1:
         environment["VLLM_ASCEND_BALANCE_SCHEDULING"] = "1"
     return finish(EngineName.VLLM_ASCEND, order, site, arguments, environment)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from appliance.schemas.cluster import ClusterStatus
 from appliance.schemas.issues import SeverityWord
 from appliance.schemas.models import ModelEntry
 from appliance.schemas.offload import Offload
@@ -41,6 +42,7 @@ class BoxFacts:
     disks: tuple[DiskRoom, ...] = ()
     newest_import_at: datetime | None = None
     certificate_ends_at: datetime | None = None
+    cluster: ClusterStatus = field(default_factory=ClusterStatus)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,6 +29,15 @@ def addresses() -> tuple[str, ...]:
     return tuple(str(address) for address in sorted(usable, key=lambda one: one.version))
 
 
+def interface_of(address: str) -> str | None:
+    """What the kernel calls the interface with an address; ``None`` where none has it, or may be asked for."""
+    try:
+        found = psutil.net_if_addrs()
+    except OSError:
+        return None
+    return next((name for name, entries in found.items() if any(one.address == address for one in entries)), None)
+
+
 def names(host: str, announced: str | None, more: Sequence[str] = ()) -> tuple[str, ...]:
     """Everything that a browser may have in its address bar: ``more`` (the operator's own), the host's name, alone,
     with ``.local`` and in full, the name that is ``announced``, the addresses of ``host`` ("every network" is all of

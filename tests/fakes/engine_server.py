@@ -96,6 +96,8 @@ class FakeServer:
         self._key = key
         self._context = context
         self.state = State()
+        self.stuck = False
+        """A rank of several is lost."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection."""
@@ -197,6 +199,8 @@ class FakeServer:
         faults = self._faults if self.state.answers >= self._faults.spares else Faults()
         for place in range(0, len(tokens), step):
             await asyncio.sleep(faults.pace_s)
+            if self.stuck:
+                await asyncio.Event().wait()
             if 0 <= faults.die_at <= place:
                 os._exit(70)
             if 0 <= faults.hang_at <= place:
@@ -298,22 +302,46 @@ def _send(writer: asyncio.StreamWriter, status: int, body: bytes) -> None:
     writer.write(f"HTTP/1.1 {status} X\r\ncontent-length: {len(body)}\r\n\r\n".encode() + body)
 
 
+async def _gather(options: argparse.Namespace, server: FakeServer) -> None:
+    """Rank 0 of several: answers when all ranks have come; when one of them is lost it computes nothing any more, and
+    neither says so nor ends, as real ones may."""
+    come = asyncio.Semaphore(0)
+
+    async def rank(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        come.release()
+        await reader.read()
+        server.stuck = True
+
+    await asyncio.start_server(rank, options.master_addr, options.master_port)
+    for _ in range(options.nnodes - 1):
+        await come.acquire()
+
+
+async def _headless(options: argparse.Namespace) -> None:
+    """Another rank: comes to rank 0, and computes until that is lost."""
+    print(f"headless rank {options.node_rank}", flush=True)
+    reader, _ = await asyncio.open_connection(options.master_addr, options.master_port)
+    await reader.read()
+    print("RuntimeError: Connection closed by peer", file=sys.stderr, flush=True)
+    sys.exit(1)
+
+
 def _vllm_arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="api_server.py")
     for name in (
         "--model", "--served-model-name", "--uds", "--kv-cache-dtype", "--dtype", "--scheduling-policy",
         "--structured-outputs-config", "--gpu-memory-utilization", "--distributed-executor-backend", "--chat-template",
-        "--quantization", "--compilation-config",
+        "--quantization", "--compilation-config", "--master-addr",
     ):  # fmt: skip
         parser.add_argument(name)
     for name in (
         "--max-model-len", "--max-num-seqs", "--max-num-batched-tokens", "--tensor-parallel-size",
-        "--data-parallel-size", "--port",
+        "--data-parallel-size", "--port", "--nnodes", "--node-rank", "--master-port", "--pipeline-parallel-size",
     ):  # fmt: skip
         parser.add_argument(name, type=int)
     for name in (
         "--enable-prefix-caching", "--enable-prompt-tokens-details", "--disable-uvicorn-access-log",
-        "--enable-expert-parallel", "--enforce-eager",
+        "--enable-expert-parallel", "--enforce-eager", "--headless",
     ):  # fmt: skip
         parser.add_argument(name, action="store_true")
     return parser.parse_args(arguments)
@@ -323,6 +351,9 @@ async def run(protocol: str, folder: Path, faults: Faults, arguments: list[str])
     """Serve until told to stop."""
     if protocol == "vllm":
         options = _vllm_arguments(arguments)
+        if options.headless:
+            await _headless(options)
+            return
         key = os.environ.get("VLLM_API_KEY", "")
         server = FakeServer(protocol, folder, faults, options.served_model_name, key, options.max_model_len)
         print("INFO 11-22 09:00:00 [api_server.py:100] vLLM API server version 0.99.0+fake", flush=True)
@@ -339,6 +370,8 @@ async def run(protocol: str, folder: Path, faults: Faults, arguments: list[str])
     if faults.orphan:
         child = await asyncio.create_subprocess_exec(sys.executable, "-c", "import signal; signal.pause()")
         print("orphan", child.pid, flush=True)
+    if protocol == "vllm" and options.nnodes is not None:
+        await _gather(options, server)
     if protocol == "vllm":
         if options.port is None:
             listening: list[asyncio.Server] = [await asyncio.start_unix_server(server.serve, options.uds)]

@@ -15,7 +15,7 @@ import json, sys
 sys.path.insert(0, {repository!r})
 from pathlib import Path
 from tests.fakes.engine_server import main
-arguments = sys.argv[3:]
+arguments = [word for word in sys.argv[3:] if word != "serve"]
 folder = arguments[arguments.index("--model") + 1]
 Path({record!r}).write_text(json.dumps(sys.argv[1:]))
 main(["vllm", folder, Path({faults!r}).read_text(), *arguments])

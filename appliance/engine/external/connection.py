@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -30,6 +31,23 @@ class Unreachable(Exception):
     """No answer came, or it broke off."""
 
 
+REQUEST_HEADER = "x-r1box-request"
+OWNER_HEADER = "x-r1box-owner"
+
+
+class NamedTransport(httpx.AsyncHTTPTransport):
+    """Expects the name that a server's certificate is for, whatever address it has today."""
+
+    def __init__(self, context: ssl.SSLContext, name: str) -> None:
+        # No connection is kept: servers close idle ones when they like.
+        super().__init__(verify=context, trust_env=False, limits=httpx.Limits(max_keepalive_connections=0))
+        self._name = name
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.extensions = {**request.extensions, "sni_hostname": self._name}
+        return await super().handle_async_request(request)
+
+
 class Connection:
     """Requests to one endpoint. Proxies of the environment are not used: the server is this machine's, or named."""
 
@@ -39,14 +57,8 @@ class Connection:
         headers = {"content-type": "application/json"}
         if endpoint.api_key:
             headers["authorization"] = f"Bearer {endpoint.api_key}"
-        verify: ssl.SSLContext | bool = True
-        if endpoint.ca_file is not None:
-            verify = ssl.create_default_context(cafile=str(endpoint.ca_file))
-        # No connection is kept: servers close idle ones when they like, and a request that meets that moment is lost.
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
-        uds = None if endpoint.unix_socket is None else str(endpoint.unix_socket)
         self._client = httpx.AsyncClient(
-            transport=httpx.AsyncHTTPTransport(verify=verify, uds=uds, limits=limits, trust_env=False),
+            transport=_transport(endpoint),
             base_url=endpoint.url,
             headers=headers,
             timeout=httpx.Timeout(timeouts.health_s, connect=timeouts.connect_s, read=None, pool=None),
@@ -62,8 +74,11 @@ class Connection:
         """
         dialect = self._endpoint.dialect
         content = msgspec.json.encode(dialect.body(call))
+        headers = {}
+        if self._endpoint.server_name is not None:
+            headers = {REQUEST_HEADER: quote(call.sequence_id), OWNER_HEADER: quote(call.owner or "")}
         try:
-            async with self._client.stream("POST", dialect.path, content=content) as response:
+            async with self._client.stream("POST", dialect.path, content=content, headers=headers) as response:
                 if response.status_code != 200:
                     raise Refused(response.status_code, await _problem(response))
                 yield response.aiter_raw()
@@ -109,6 +124,20 @@ class Connection:
                 return found
         except httpx.HTTPError as error:
             raise Unreachable(_said(error)) from error
+
+
+def _transport(endpoint: Endpoint) -> httpx.AsyncHTTPTransport:
+    verify: ssl.SSLContext | bool = True
+    if endpoint.ca_file is not None:
+        verify = ssl.create_default_context(cafile=str(endpoint.ca_file))
+        if endpoint.own_certificate is not None and endpoint.own_key is not None:
+            verify.load_cert_chain(endpoint.own_certificate, endpoint.own_key)
+        if endpoint.server_name is not None:
+            return NamedTransport(verify, endpoint.server_name)
+    # No connection is kept: servers close idle ones when they like, and a request that meets that moment is lost.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    uds = None if endpoint.unix_socket is None else str(endpoint.unix_socket)
+    return httpx.AsyncHTTPTransport(verify=verify, uds=uds, limits=limits, trust_env=False)
 
 
 async def _problem(response: httpx.Response) -> str:

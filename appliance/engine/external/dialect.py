@@ -14,7 +14,8 @@ from appliance.engine.request import FinishReason, Priority, SamplingParams, Str
 class Call:
     """One call of a sequence; a sequence that is ended or bound in its middle takes more than one.
 
-    ``text`` is the same as ``tokens``, for servers that take no ids.
+    ``text`` is the same as ``tokens``, for servers that take no ids. ``request_id`` differs for each call of a
+    sequence, whose own is ``sequence_id``; ``owner`` is who is charged for it.
     """
 
     request_id: str
@@ -27,6 +28,8 @@ class Call:
     structure: Structure | None = None
     logprobs: int | None = None
     text: str = ""
+    sequence_id: str = ""
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ class Endpoint:
     """Where a server is and how it is spoken to. ``model`` is its own name of the model.
 
     With ``unix_socket`` the host of ``url`` means nothing. ``health_url`` where health is asked for at another address
-    (MindIE's management plane). ``ca_file``: a PEM that the server's certificate is checked with.
+    (MindIE's management plane). ``ca_file``: a PEM that the server's certificate is checked with. With
+    ``own_certificate`` and ``own_key`` (PEM) the box shows who it is. With ``server_name`` the server's certificate has
+    to be for that name, whatever its address is; such a server is told whom a request is for.
     """
 
     url: str
@@ -25,6 +27,9 @@ class Endpoint:
     health_url: str | None = None
     metrics_url: str | None = None
     ca_file: Path | None = None
+    own_certificate: Path | None = None
+    own_key: Path | None = None
+    server_name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

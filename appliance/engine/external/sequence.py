@@ -114,6 +114,8 @@ class RequestRun:
             priority=request.priority,
             structure=request.structure if self._bound else None,
             logprobs=request.logprobs,
+            sequence_id=request.request_id,
+            owner=request.owner,
         )
 
     def take(self, piece: Piece) -> tuple[list[TokenDelta], Then]:

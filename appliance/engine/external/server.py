@@ -12,6 +12,7 @@ import structlog
 
 from appliance.engine.external.launch import Endpoint, Launch
 from appliance.engine.external.startlog import StartLog, without_secrets
+from appliance.engine.left_over import end_left_over, forget, remember
 from appliance.engine.process import LOG_LINES, SupervisedProcess, describe_exit, engine_environment
 from appliance.errors import EngineStartFailed
 
@@ -69,6 +70,8 @@ class LaunchedServer:
         launch = self._launch
         self._on_progress = on_progress
         try:
+            if launch.folder is not None:
+                await asyncio.to_thread(end_left_over, launch.folder)
             await asyncio.to_thread(_lay_out, launch)
             self._process = await SupervisedProcess.start(
                 launch.argv,
@@ -76,6 +79,8 @@ class LaunchedServer:
                 folder=launch.folder,
                 on_line=self._take_line,
             )
+            if launch.folder is not None:
+                await asyncio.to_thread(remember, launch.folder, self._process.pid)
         except OSError as error:
             reason = f"{error.strerror or error}: {error.filename or launch.argv[0]}"
             raise EngineStartFailed(
@@ -110,6 +115,8 @@ class LaunchedServer:
         if self._launch.cleanup:
             await self._clean_up()
         await asyncio.to_thread(_remove, self._launch)
+        if self._launch.folder is not None:
+            await asyncio.to_thread(forget, self._launch.folder)
 
     async def _clean_up(self) -> None:
         try:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import secrets
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from appliance.engine.base import Engine
 from appliance.engine.external.engine import ExternalEngine, ExternalSpec
 from appliance.engine.external.launch import Endpoint, Launch
-from appliance.engine.external.server import AttachedServer, LaunchedServer
+from appliance.engine.external.server import AttachedServer, LaunchedServer, Server
 from appliance.engine.mindie import PORTS, mindie_launch
 from appliance.engine.serve_order import Container, ServeOrder, Site
 from appliance.engine.vllm import vllm_launch
@@ -55,13 +56,15 @@ class ServerFactory:
     """Makes the engines of one model, one after the other; each start has a key and ports of its own. Must be called
     inside the event loop that will use the engine."""
 
-    def __init__(self, spec: ServerSpec) -> None:
+    def __init__(self, spec: ServerSpec, server: Callable[[ServerSpec], Server] | None = None) -> None:
+        """``server`` makes the server of a start where it is none of this box alone."""
         self._spec = spec
+        self._server = server or server_of
 
     def __call__(self) -> Engine:
         """An engine that has not been started."""
         spec = self._spec
-        server = AttachedServer(spec.attached) if spec.attached is not None else LaunchedServer(launch_of(spec))
+        server = self._server(spec)
         plan = spec.order.plan
         return ExternalEngine(
             server,
@@ -74,6 +77,11 @@ class ServerFactory:
                 weights_bytes=spec.weights_bytes,
             ),
         )
+
+
+def server_of(spec: ServerSpec) -> Server:
+    """The spec's server: this box's own, or one that runs already."""
+    return AttachedServer(spec.attached) if spec.attached is not None else LaunchedServer(launch_of(spec))
 
 
 def launch_of(spec: ServerSpec) -> Launch:

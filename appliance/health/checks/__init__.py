@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from appliance.health.checks.certificate import certificate_ends
 from appliance.health.checks.clock import clock_is_wrong
+from appliance.health.checks.cluster import cluster_is_not_whole
 from appliance.health.checks.crash_loop import engine_crashes
 from appliance.health.checks.devices import device_is_lost
 from appliance.health.checks.disk import disk_is_full
@@ -29,4 +30,5 @@ CHECKS: tuple[Check, ...] = (
     memory_is_low,
     clock_is_wrong,
     certificate_ends,
+    cluster_is_not_whole,
 )

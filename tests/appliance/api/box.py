@@ -25,6 +25,7 @@ from appliance.live_settings import LiveSettings
 from appliance.log_ring import LogRing
 from appliance.logs import add_sink
 from appliance.metrics.build import BuildCollector
+from appliance.metrics.cluster import ClusterCollector
 from appliance.metrics.devices import DeviceCollector
 from appliance.metrics.issues import IssueCollector
 from appliance.metrics.offload import OffloadCollector
@@ -38,6 +39,7 @@ from appliance.operators.removal import ModelRemover
 from appliance.operators.software import SoftwareReader
 from appliance.operators.sticks import StickReader
 from appliance.operators.updates import UpdateReader
+from appliance.schemas.cluster import ClusterBox, ClusterStatus
 from appliance.schemas.issues import FixupResult, IssueList
 from appliance.schemas.models import ModelEntries, ModelEntry
 from appliance.schemas.offload import Offload
@@ -180,6 +182,21 @@ class Issues:
         return FixupResult(message="Done.")
 
 
+LED = ClusterStatus(
+    role="leader",
+    name="box-1",
+    model="r1",
+    boxes=(ClusterBox(name="box-1", role="leader", state="here", is_this=True),),
+)
+
+
+class OneBox:
+    """The only box of a cluster."""
+
+    async def status(self) -> ClusterStatus:
+        return LED
+
+
 @dataclass
 class Box:
     """The parts of a running box that tests look at or steer."""
@@ -279,6 +296,7 @@ def make_box(folder: Path) -> Box:
     add_sink(logs.handler)
     app = create_app(
         ApiServices(
+            cluster=OneBox(),
             chat=chat,
             chats=chats,
             usage=UsageReport(database),
@@ -292,6 +310,7 @@ def make_box(folder: Path) -> Box:
                 BuildCollector("1.2.3"),
                 OffloadCollector(verdicts.verdicts),
                 IssueCollector(issues.issues),
+                ClusterCollector(lambda: LED),
             ),
             telemetry=telemetry,
             hardware=hardware,

@@ -34,6 +34,7 @@ PATHS = {
     "/api/admin/requests/export",
     "/api/admin/requests/{request_id}/text",
     "/api/admin/box",
+    "/api/admin/cluster",
     "/api/admin/requests/live",
     "/api/admin/about",
     "/api/admin/requests/live/{request_id}",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ import pytest
 
 from appliance.engine.external.launch import Launch
 from appliance.engine.mindie import mindie_launch
-from appliance.engine.serve_order import Container, ServeOrder, Site
+from appliance.engine.serve_order import Container, Node, ServeOrder, Site
 from appliance.engine.vllm import socket_path, vllm_launch
 from appliance.engine.vllm_ascend import vllm_ascend_launch
 from models.catalogue import load_catalogue
 from models.planner import plan
-from models.types import EngineName, FitPlan
+from models.types import EngineName, FitPlan, KvType
 from tests.models.golden_machines import LINES, build
 
 GOLDEN = Path(__file__).parents[2] / "fixtures" / "golden" / "launches"
@@ -99,6 +100,74 @@ def launches(engine: EngineName) -> dict[str, Any]:
             shown = f"{best.variant} {best.quantization} x{len(best.devices)} {best.seats}x{best.context_tokens}"
             found[f"{line}: {shown}"] = told(BUILDERS[engine](order(line, best), site()))
     return found
+
+
+A2 = "8 910B3 64 / host 1024"
+OVER_BOXES: dict[str, tuple[str, EngineName, str, dict[str, int]]] = {
+    "671B over two A2": (A2, EngineName.VLLM_ASCEND, "W8A8", {"tensor": 4, "data": 4, "pipeline": 1}),
+    "70B over two boxes of L20": ("8 L20 44.5 / host 1024", EngineName.VLLM, "BF16", {"tensor": 8, "pipeline": 2}),
+    "one model over two processors": ("/ host 64", EngineName.VLLM, "BF16", {"tensor": 2, "pipeline": 1}),
+}
+
+
+def over_boxes(name: str, rank: int) -> Launch:
+    """A start of one of two boxes; sizes as ``models.fit_boxes`` gives them (tests/models/test_fit_boxes.py)."""
+    line, engine, quantization, sizes = OVER_BOXES[name]
+    devices = tuple(device.key for device in build(line).devices)
+    found = FitPlan(
+        variant="R1", quantization=quantization, engine=engine, devices=devices, seats=16, context_tokens=32768,
+        kv_type=KvType.F16, flash_attention=True, ubatch_tokens=8192, gpu_layers=0, tensor_split=(), memory=(),
+        file_bytes=1, tensor_parallel=sizes["tensor"], data_parallel=sizes.get("data", 1),
+    )  # fmt: skip
+    node = Node(
+        rank=rank,
+        nodes=2,
+        address=f"10.0.0.{rank + 1}",
+        interface="bond0",
+        master_address="10.0.0.1",
+        master_port=41028,
+        pipeline_parallel=sizes["pipeline"],
+    )
+    served = ServeOrder(
+        name="r1",
+        folder=Path("/var/lib/r1box/models/r1"),
+        plan=found,
+        quantization=quantization,
+        architecture="deepseek2" if "671B" in name else "llama",
+        visible=tuple(str(number) for number in range(len(devices))),
+        is_mixture="671B" in name,
+        node=node,
+    )
+    return BUILDERS[engine](served, site())
+
+
+def cluster_launches() -> dict[str, Any]:
+    return {f"{name}: rank {rank}": told(over_boxes(name, rank)) for name in OVER_BOXES for rank in (0, 1)}
+
+
+def test_ranks_over_boxes_are_started_as_reviewed() -> None:
+    assert cluster_launches() == json.loads((GOLDEN / "cluster.json").read_text(encoding="utf-8"))
+
+
+def test_only_rank_zero_answers_and_all_meet_at_one_place() -> None:
+    for name in OVER_BOXES:
+        first, second = (over_boxes(name, rank) for rank in (0, 1))
+        assert first.endpoint.unix_socket is not None
+        assert second.endpoint.unix_socket is None
+        assert ("--headless" in first.argv, "--headless" in second.argv) == (False, True)
+        assert "--uds" not in second.argv
+        for launch in (first, second):
+            assert "10.0.0.1" in launch.argv
+            assert "41028" in launch.argv
+            assert launch.environment["GLOO_SOCKET_IFNAME"] == "bond0"
+        assert second.environment["VLLM_HOST_IP"] == "10.0.0.2"
+
+
+def test_a_container_of_a_rank_has_the_machines_network() -> None:
+    order_ = replace(order(EIGHT_L4, best_plans(EIGHT_L4)[EngineName.VLLM]), node=Node(
+        rank=1, nodes=2, address="10.0.0.2", master_address="10.0.0.1", master_port=1))  # fmt: skip
+    argv = vllm_launch(order_, site(container=Container("docker", "vllm:1"))).argv
+    assert argv[argv.index("--network") + 1] == "host"
 
 
 def text_of(engine: EngineName) -> str:
@@ -197,3 +266,6 @@ if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for name in BUILDERS:
         (GOLDEN / f"{name.value}.json").write_text(text_of(name), encoding="utf-8")
+    (GOLDEN / "cluster.json").write_text(
+        json.dumps(cluster_launches(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )

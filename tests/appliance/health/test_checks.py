@@ -12,6 +12,7 @@ import pytest
 from appliance.health.checks import CHECKS
 from appliance.health.fixups import all_fixups
 from appliance.health.types import BoxFacts, DiskRoom, Problem
+from appliance.schemas.cluster import ClusterBox, ClusterStatus
 from appliance.schemas.models import ModelEntry
 from appliance.schemas.offload import Offload, OffloadReason
 from appliance.schemas.telemetry import DeviceTelemetry, HostTelemetry, MonitorTelemetry, Telemetry
@@ -79,6 +80,14 @@ def test_a_box_that_is_well_has_no_problem() -> None:
     assert found(replace(on_processor, offload=(verdict("CPU"),), findings=())) == []
 
 
+def cluster(state: str, model: str | None = None, has: str | None = None) -> ClusterStatus:
+    boxes = (
+        ClusterBox(name="box-1", role="leader", state="here", is_this=True),
+        ClusterBox(name="box-2", role="member", state=state, model=has),  # type: ignore[arg-type]
+    )
+    return ClusterStatus(role="leader", boxes=boxes, model=model)
+
+
 FAILED = MonitorTelemetry(
     name="nvidia", state="failed", interval_s=1, failures=4, reason="NVML hangs.", hint="Restart."
 )
@@ -116,6 +125,14 @@ DIED = tuple(NOW - timedelta(minutes=minutes) for minutes in (9, 5, 1))
         ({"newest_import_at": NOW + timedelta(days=3)}, "clock_wrong", "error", "one of the two is wrong"),
         ({"certificate_ends_at": NOW + timedelta(days=9, hours=1)}, "certificate_ends", "warning", "ends in 9 days"),
         ({"certificate_ends_at": NOW - timedelta(days=1)}, "certificate_ends", "error", "has ended"),
+        ({"cluster": cluster("away")}, "cluster_box_away@box-2", "warning", "box-2 of the cluster does not answer"),
+        ({"cluster": cluster("away", model="r1")}, "cluster_box_away@box-2", "error", "r1, which all serve together"),
+        ({"cluster": cluster("here", model="r1", has="missing")}, "cluster_model_missing@box-2", "error",
+         "is not in its store"),
+        ({"cluster": cluster("here", model="r1", has="differs")}, "cluster_model_missing@box-2", "error",
+         "is another one"),
+        ({"cluster": ClusterStatus(role="member", problem="The leading box does not answer.")}, "cluster_left_out",
+         "warning", "takes no part"),
     ],
     ids=lambda value: value if isinstance(value, str) and "@" in value else None,
 )  # fmt: skip
