@@ -62,6 +62,24 @@ def offload() -> Json:
             "expected_tokens_per_s": [40.2, 61.0]}  # fmt: skip
 
 
+def plans() -> Json:
+    def plan(variant: str, quantization: str, **more: Any) -> Json:
+        return {"variant": variant, "quantization": quantization, "engine": "llama.cpp", "devices": ["nvidia:0"],
+                "seats": 8, "context_tokens": 16384, "file_bytes": 8 * GIB, "installed": True,
+                "decode_tokens_per_s": {"low": 40.2, "high": 61.0}, **more}  # fmt: skip
+
+    def why_not(number: int) -> Json:
+        return {"variant": f"R1-Distill-Llama-{number}B", "quantization": "Q8_0", "engine": "llama.cpp",
+                "code": "too_large", "reason": f"It needs {number} GiB; a card has 80.",
+                "counter_offer": {"seats": 4, "context_tokens": 8192} if number == 90 else None}  # fmt: skip
+
+    elsewhere = plan("R1-Distill-Qwen-14B", "BF16", engine="vllm", installed=False, decode_tokens_per_s=None)
+    fitting = [plan("R1-Distill-Qwen-32B", "Q4_K_M"), elsewhere]
+    return {"cards": [{"name": "NVIDIA A800", "count": 2, "memory_total_bytes": 80 * GIB}],
+            "host_memory_available_bytes": 64 * GIB, "plans": fitting,
+            "rejections": [why_not(number) for number in range(90, 110)], "notes": []}  # fmt: skip
+
+
 def job(job_id: str, wish: Json, **more: Any) -> Json:
     progress = {"phase": "download", "done_bytes": 3 * GIB, "total_bytes": 8 * GIB, "fraction": 0.375,
                 "bytes_per_s": 52_428_800.0, "eta_s": 102.0}  # fmt: skip
@@ -115,7 +133,8 @@ class FakeAdmin:
             model("R1-Distill-Llama-70B", error=None),
         ]  # fmt: skip
         self.issues: list[Json] = [
-            {"id": "certificate_ending", "severity": "warning", "message": "The certificate ends in 9 days.",
+            {"id": "certificate_ends", "code": "certificate_ends", "severity": "warning",
+             "message": "The certificate ends in 9 days.",
              "since": now(), "hint": "Renew it; programs keep trusting the box.", "subject": None,
              "fixups": [{"name": "renew", "label": "Renew the certificate"}]}
         ]  # fmt: skip
@@ -139,6 +158,7 @@ class FakeAdmin:
             "telemetry": lambda: (200, history() if parts[1:] else telemetry()),
             "models": lambda: self._models(parts),
             "offload": lambda: (200, {"models": [offload()]}),
+            "plans": lambda: (200, plans()),
             "jobs": lambda: self._jobs(method, parts, body),
             "issues": lambda: self._issues(method),
             "audit": lambda: self._audit(parts),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Page, Route, expect
 
 from .conftest import OpenPage
 from .fake_box import MODEL, FakeBox
@@ -195,6 +195,66 @@ def test_an_answer_goes_on_while_another_chat_is_read(open_page: OpenPage, box: 
     hold.release()
     expect(answer_of(page)).to_have_text("Half. Whole.")
     expect(page.locator(".running")).to_have_count(0)
+
+
+def held_posts(page: Page) -> list[Route]:
+    """Requests for a new chat from now on, which wait until they are let go."""
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route) if route.request.method == "POST" else route.fallback()
+
+    page.route(re.compile("/api/chats$"), hold)
+    return held
+
+
+def test_who_goes_to_another_chat_meanwhile_is_left_there(open_page: OpenPage, box: FakeBox) -> None:
+    """The box takes its time to make a chat; its question waits in it as a draft, unasked, and no view is mixed up."""
+    page = open_page()
+    ask(page, "The first question")
+    wait_for_answer(page)
+    new_chat(page)
+    held = held_posts(page)
+    with page.expect_request(lambda request: request.method == "POST" and request.url.endswith("/api/chats")):
+        ask(page, "The second question")
+    page.get_by_role("link", name="The first question").click()
+    expect(page.locator(".bubble")).to_have_text(["The first question"])
+    address = page.url
+    with page.expect_response(lambda response: response.request.method == "POST"):
+        held[0].continue_()
+    made = page.locator(".chat-link").filter(has_text="New chat")
+    expect(made).to_have_count(1)
+    expect(page.locator(".bubble")).to_have_text(["The first question"])
+    assert page.url == address
+    made.click()
+    expect(page.locator("#input")).to_have_value("The second question")
+    assert [question["content"] for question in box.questions] == ["The first question"]
+
+
+def test_what_is_taken_back_is_not_asked(open_page: OpenPage, box: FakeBox) -> None:
+    page = open_page()
+    held = held_posts(page)
+    with page.expect_request(lambda request: request.method == "POST" and request.url.endswith("/api/chats")):
+        ask(page, "Never mind")
+    page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#input")).to_have_value("Never mind")
+    with page.expect_response(lambda response: response.request.method == "DELETE"):
+        held[0].continue_()
+    assert box.questions == []
+    assert box.chats == {}
+
+
+def test_a_new_chats_id_does_not_take_the_focus_away(open_page: OpenPage, box: FakeBox) -> None:
+    page = open_page()
+    held = held_posts(page)
+    with page.expect_request(lambda request: request.method == "POST" and request.url.endswith("/api/chats")):
+        ask(page, "hi")
+    search = page.get_by_role("searchbox")
+    search.focus()
+    with page.expect_response(lambda response: response.url.endswith("/messages")):
+        held[0].continue_()
+    wait_for_answer(page)
+    expect(search).to_be_focused()
 
 
 def test_chats_are_found_renamed_pinned_exported_and_deleted(open_page: OpenPage, box: FakeBox) -> None:

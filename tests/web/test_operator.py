@@ -112,6 +112,47 @@ def test_a_box_without_a_model_gets_one(open_page: OpenPage, server: FakeServer)
     expect(page.get_by_role("heading", name="What can I help you with?")).to_be_visible()
 
 
+def test_what_would_fit_and_why_not_the_rest(open_page: OpenPage, server: FakeServer) -> None:
+    page = enter(open_page, server.box)
+    tab(page, "Models")
+    page.get_by_text("What fits this box").click()
+    fits = page.get_by_role("region", name="What fits this box")
+    small = fits.get_by_role("row").filter(has_text="R1-Distill-Qwen-32B")
+    expect(small).to_contain_text("8 × 16k")
+    expect(small).to_contain_text("40–61 tokens/s")
+    expect(page.get_by_text("Planned for 2 × NVIDIA A800")).to_be_visible()
+    elsewhere = fits.get_by_role("row").filter(has_text="R1-Distill-Qwen-14B")
+    expect(elsewhere).to_contain_text("Needs vllm, which is not installed here.")
+    expect(elsewhere.get_by_role("button", name="Get")).to_be_disabled()
+    reasons = page.get_by_role("region", name="What does not fit")
+    expect(reasons).to_contain_text("It needs 90 GiB; a card has 80. 4 × 8,192 would fit.")
+    expect(reasons.get_by_role("listitem")).to_have_count(12)
+    reasons.get_by_role("button", name="Show all 20").click()
+    expect(reasons.get_by_role("listitem")).to_have_count(20)
+    check(page)
+    small.get_by_role("button", name="Get").click()
+    expect(page.get_by_role("region", name="Download: R1-Distill-Qwen-32B:Q4_K_M")).to_be_visible()
+    expect(small.get_by_role("button", name="Get")).to_be_disabled()
+    assert server.admin.wishes == [{"kind": "pull", "target": "R1-Distill-Qwen-32B:Q4_K_M", "hub": "auto"}]
+
+
+def test_what_the_box_says_is_said_in_chinese(open_page: OpenPage, server: FakeServer) -> None:
+    server.box.add_user("chief", "x", "admin")
+    server.box.add_user("ward", "correct horse", "admin")
+    page = open_page(signed_in=False, locale="zh-CN")
+    page.get_by_label("用户名").fill("ward")
+    page.get_by_label("密码", exact=True).fill("correct horse")
+    page.get_by_role("button", name="登录", exact=True).click()
+    expect(page.locator("#input")).to_be_visible()
+    page.evaluate("location.hash = '#/operator/issues'")
+    expect(page.get_by_role("heading", name="服务器证书即将到期或已到期。")).to_be_visible()
+    expect(page.locator("[lang=en]").get_by_text("The certificate ends in 9 days.")).to_be_visible()
+    page.evaluate("location.hash = '#/operator/cards'")
+    expect(page.get_by_text("有加速卡没有响应或已从总线脱落。")).to_be_visible()
+    page.evaluate("location.hash = '#/operator/models'")
+    expect(page.get_by_text("速度远低于预期。")).to_be_visible()
+
+
 def test_a_model_comes_from_a_stick(open_page: OpenPage, server: FakeServer) -> None:
     page = enter(open_page, server.box)
     tab(page, "Models")

@@ -1,6 +1,7 @@
 /** The words of the page in the language that is chosen. */
 
 import { signal } from '@preact/signals';
+import { ZH_CODES } from './codes.js';
 import { EN } from './en.js';
 import { ZH } from './zh.js';
 import type { LanguageCode } from '../api/types.js';
@@ -28,6 +29,14 @@ export class I18n {
   }
 
   readonly t: Text = (key, values = {}) => fill(TABLES[this.language.value][key], values);
+
+  /** What an error's code means, where the box's own words are not the reader's language; null where they are. */
+  readonly meaning = (code: string): string | null =>
+    this.language.value === 'zh' ? (ZH_CODES[code] ?? null) : null;
+
+  /** An error in one line: by its code, or in the box's own words. */
+  readonly said = ({ code, detail, hint }: { code: string; detail: string; hint: string | null }): string =>
+    this.meaning(code) ?? [detail, hint].filter(Boolean).join(' ');
 
   readonly number = (value: number): string => value.toLocaleString(this.locale);
 

@@ -136,7 +136,7 @@ function Curve({ history, subject, field, name, top, format }: CurveProps): JSX.
 }
 
 function Events({ events }: { events: TelemetryEvent[] }): JSX.Element {
-  const { w, time } = useWords();
+  const { w, time, meaning } = useWords();
   return (
     <section class="op-card" aria-label={w('events')}>
       <header>
@@ -148,7 +148,7 @@ function Events({ events }: { events: TelemetryEvent[] }): JSX.Element {
         <ul class="op-events">
           {[...events].reverse().slice(0, 50).map((event) => (
             <li key={event.id} class={event.severity}>
-              <time dateTime={event.time}>{time(event.time)}</time> {event.message}
+              <time dateTime={event.time}>{time(event.time)}</time> {meaning(event.kind)} <span lang="en">{event.message}</span>
             </li>
           ))}
         </ul>

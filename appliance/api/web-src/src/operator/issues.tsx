@@ -12,7 +12,7 @@ const EVERY_MS = 5000;
 
 export function Issues(): JSX.Element {
   const store = useStore();
-  const { w, time } = useWords();
+  const { w, time, meaning, fixup: named } = useWords();
   const issues = useResource<IssueList>('api/admin/issues', EVERY_MS);
   const [busy, setBusy] = useState(false);
   const [asking, setAsking] = useState<{ issue: Issue; name: string; label: string } | null>(null);
@@ -45,9 +45,10 @@ export function Issues(): JSX.Element {
             <section key={issue.id} class={`op-card issue ${issue.severity}`}>
               <header>
                 <span class={`badge ${issue.severity}`}>{w(`severity_${issue.severity}` as Word)}</span>
-                <h3>{issue.message}</h3>
+                <h3>{meaning(issue.code) ?? issue.message}</h3>
               </header>
-              {issue.hint !== null && <p>{issue.hint}</p>}
+              {meaning(issue.code) !== null && <p lang="en">{issue.message}</p>}
+              {issue.hint !== null && <p lang="en">{issue.hint}</p>}
               <p class="op-bar">
                 <span>{w('issue_since', { time: time(issue.since) })}</span>
                 {may &&
@@ -57,9 +58,9 @@ export function Issues(): JSX.Element {
                       type="button"
                       class="button plain"
                       disabled={busy}
-                      onClick={() => setAsking({ issue, ...fixup })}
+                      onClick={() => setAsking({ issue, name: fixup.name, label: named(fixup) })}
                     >
-                      {fixup.label}
+                      {named(fixup)}
                     </button>
                   ))}
               </p>
@@ -68,7 +69,7 @@ export function Issues(): JSX.Element {
           {asking !== null && (
             <Confirm
               title={asking.label}
-              text={asking.issue.message}
+              text={meaning(asking.issue.code) ?? asking.issue.message}
               action={w('issue_fix')}
               harmless
               onConfirm={() => act(`${encodeURIComponent(asking.issue.id)}/fixups/${encodeURIComponent(asking.name)}`)}

@@ -60,7 +60,9 @@ export function JobCard({ job, onChange }: { job: Job; onChange: () => Promise<v
       </header>
       {isGoingOn(job) && <JobProgress job={job} />}
       {job.error !== null && (
-        <p class="op-problem">{[job.error.message, job.error.hint].filter(Boolean).join(' ')}</p>
+        <p class="op-problem">
+          {i18n.meaning(job.error.code)} <span lang="en">{[job.error.message, job.error.hint].filter(Boolean).join(' ')}</span>
+        </p>
       )}
       {job.result !== null && <Result result={job.result} />}
       <p class="op-bar">

@@ -18,7 +18,7 @@ const NEAR_PX = 40;
 type Line = LogItem | { seq: string; missed: number };
 
 export function Logs(): JSX.Element {
-  const { w } = useWords();
+  const { w, i18n } = useWords();
   const [level, setLevel] = useState('info');
   const [text, setText] = useState('');
   const [wanted, setWanted] = useState('');
@@ -45,7 +45,7 @@ export function Logs(): JSX.Element {
       </p>
       {problem !== null && (
         <p class="op-note stale" role="status">
-          {problem.status === 403 ? w('forbidden') : w('stale', { problem: problem.detail || problem.code })}
+          {problem.status === 403 ? w('forbidden') : w('stale', { problem: i18n.said(problem) || problem.code })}
         </p>
       )}
       <LogLines lines={lines} label={w('tab_logs')} />

@@ -6,6 +6,7 @@ import { useStore } from '../state/store.js';
 import { Confirm } from '../views/parts.js';
 import { GetModel } from './getmodel.js';
 import { JobCard, isGoingOn, useJobs } from './jobs.js';
+import { Plans } from './plans.js';
 import { Shown, useResource } from './resource.js';
 import { Table } from './table.js';
 import type { Job, Model, Offload } from './types.js';
@@ -141,6 +142,7 @@ export function Models(): JSX.Element {
             </p>
           )}
           {rows.some((model) => model.offload !== null) && <Proofs may={may} />}
+          <Plans may={may} onBegun={jobs.refresh} />
           {getting && <GetModel folders={jobs.value?.folders ?? []} onClose={() => setGetting(false)} onBegun={jobs.refresh} />}
           {unloading !== null && (
             <Confirm
@@ -172,7 +174,7 @@ function State({ model, words: { w } }: { model: Model; words: Words }): JSX.Ele
 /** Whether each loaded model really runs on its cards, what speaks for it, and how quick it was. */
 function Proofs({ may }: { may: boolean }): JSX.Element {
   const store = useStore();
-  const { w, time } = useWords();
+  const { w, time, meaning } = useWords();
   const offload = useResource<{ models: Offload[] }>('api/admin/offload', 15_000);
   const [busy, setBusy] = useState(false);
   const again = async (): Promise<void> => {
@@ -200,7 +202,7 @@ function Proofs({ may }: { may: boolean }): JSX.Element {
                 </header>
                 {one.reasons.map((reason) => (
                   <p key={reason.code} class="op-problem">
-                    {reason.message}
+                    {meaning(reason.code)} <span lang="en">{reason.message}</span>
                   </p>
                 ))}
                 <ul class="op-proof">

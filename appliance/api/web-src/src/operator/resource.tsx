@@ -58,8 +58,8 @@ interface ShownProps<Value> {
 }
 
 export function Shown<Value>({ of, children }: ShownProps<Value>): JSX.Element {
-  const { w } = useWords();
-  const problem = of.error === null ? null : of.error.status === 403 ? w('forbidden') : of.error.detail || of.error.code;
+  const { w, i18n } = useWords();
+  const problem = of.error === null ? null : of.error.status === 403 ? w('forbidden') : i18n.said(of.error) || of.error.code;
   if (of.value === null) {
     return (
       <p class="op-note" role="status">

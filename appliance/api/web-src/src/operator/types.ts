@@ -29,6 +29,8 @@ export interface Host {
 export interface TelemetryEvent {
   id: number;
   time: string;
+  kind: string;
+  subject: string;
   severity: 'info' | 'warning' | 'error';
   message: string;
 }
@@ -77,6 +79,7 @@ export type Severity = 'error' | 'warning' | 'info';
 
 export interface Issue {
   id: string;
+  code: string;
   severity: Severity;
   message: string;
   since: string;
@@ -264,4 +267,33 @@ export interface BoxIdentity {
 export interface Page<Item> {
   items: Item[];
   next: number | null;
+}
+
+/** A model that fits, and how; `installed` is false where the box does not have the engine. */
+export interface Plan {
+  variant: string;
+  quantization: string;
+  engine: string;
+  devices: string[];
+  seats: number;
+  context_tokens: number;
+  file_bytes: number;
+  decode_tokens_per_s: { low: number; high: number } | null;
+  installed: boolean;
+}
+
+export interface WhyNot {
+  variant: string;
+  quantization: string;
+  engine: string;
+  reason: string;
+  counter_offer: { seats: number; context_tokens: number } | null;
+}
+
+export interface Plans {
+  cards: { name: string; count: number }[];
+  host_memory_available_bytes: number | null;
+  plans: Plan[];
+  rejections: WhyNot[];
+  notes: string[];
 }

@@ -137,10 +137,11 @@ export class Composer {
     try {
       const parentId = this.conversation.lastId;
       const question = this.conversation.question({ parentId, content: this.text.value.trim() || ' ', attachments: this.files.value });
-      this.count.value = await this.box.count(chatId, question, call.signal);
+      const count = await this.box.count(chatId, question, call.signal);
+      if (!call.signal.aborted) this.count.value = count;
     } catch (error) {
       // No meter is better than a wrong one; a message that is too long is refused with its numbers anyway.
-      if (!isAbort(error)) this.count.value = null;
+      if (!isAbort(error) && !call.signal.aborted) this.count.value = null;
     }
   }
 }

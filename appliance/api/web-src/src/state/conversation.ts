@@ -20,6 +20,9 @@ const PASSING = new Set(['queue_full', 'too_many_answers', 'engine_lost']);
 const BUSY_RETRIES = 5;
 const NOT_READY_RETRY_MS = 1000;
 
+/** Why a call was given up: its writer wants the words back. Any other reason is that another chat is shown. */
+const TAKEN_BACK = 'taken back';
+
 export interface Pending {
   parentId: number | null;
   content: string | null;
@@ -218,7 +221,7 @@ export class Conversation {
   takeBack(): Pending | null {
     const taken = this.pending.value ?? this.refusal.value?.pending ?? null;
     if (this.pending.value !== null) {
-      this.#call.abort();
+      this.#call.abort(TAKEN_BACK);
       this.#call = new AbortController();
     }
     this.pending.value = null;
@@ -238,9 +241,12 @@ export class Conversation {
     const askedIn = this.chatId.value;
     for (;;) {
       try {
-        const chatId = await this.#chatForSending();
+        const chatId = this.chatId.value ?? (await this.#newChat(first, gone));
+        if (chatId === null) return;
         const sent = await this.box.ask(chatId, this.question(first));
-        if (this.chatId.value === chatId) this.#sent(sent);
+        if (!gone.aborted) this.#sent(sent);
+        // Shown again meanwhile, or taken back too late: what the box has is read anew.
+        else if (this.chatId.value === chatId) await this.reload();
         return;
       } catch (error) {
         const problem = asApiError(error);
@@ -278,9 +284,19 @@ export class Conversation {
     return PASSING.has(error.code) && tries < BUSY_RETRIES ? 'busy' : null;
   }
 
-  async #chatForSending(): Promise<number> {
-    if (this.chatId.value !== null) return this.chatId.value;
+  /** The id of a chat for the first question; null when its writer has gone on to something else meanwhile. */
+  async #newChat({ content }: Pending, gone: AbortSignal): Promise<number | null> {
     const chat = await this.box.createChat(this.prefs.model.value);
+    if (gone.aborted) {
+      if (gone.reason === TAKEN_BACK) await this.box.deleteChat(chat.id);
+      else {
+        // Nothing is asked that nobody sees: the words wait in the new chat.
+        this.prefs.keepDraft(chat.id, content ?? '');
+        this.prefs.keepDraft(null, '');
+        this.library.note(chat);
+      }
+      return null;
+    }
     this.prefs.keepDraft(null, '');
     batch(() => {
       this.chatId.value = chat.id;

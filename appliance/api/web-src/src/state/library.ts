@@ -18,6 +18,8 @@ export class Library {
   readonly cursor = signal<string | null>(null);
   #search: ReturnType<typeof setTimeout> | undefined;
   #call: AbortController | null = null;
+  /** A list that was read before one of these was deleted may come after it. */
+  readonly #deleted = new Set<number>();
 
   constructor(private readonly box: Box) {}
 
@@ -52,7 +54,8 @@ export class Library {
     this.loading.value = true;
     try {
       const page = await this.box.chats(this.query.value.trim(), cursor, call.signal);
-      this.chats.value = cursor === null ? page.items : merge(this.chats.value, page.items);
+      const items = page.items.filter((chat) => !this.#deleted.has(chat.id));
+      this.chats.value = cursor === null ? items : merge(this.chats.value, items);
       this.cursor.value = page.next_cursor;
       this.loaded.value = true;
       this.error.value = null;
@@ -88,11 +91,13 @@ export class Library {
 
   async remove(id: number): Promise<void> {
     await this.box.deleteChat(id);
+    this.#deleted.add(id);
     this.chats.value = this.chats.value.filter((one) => one.id !== id);
   }
 
   async removeAll(): Promise<void> {
     await this.box.deleteAllChats();
+    this.#call?.abort();
     this.chats.value = [];
     this.cursor.value = null;
   }

@@ -62,8 +62,8 @@ export class Store {
   readonly run = (work: () => Promise<void>): void => {
     work().catch((error: unknown) => {
       const problem = asApiError(error);
-      const said = problem.code === 'network' ? this.i18n.t('error_network') : problem.detail || this.i18n.t('error_other');
-      this.notify([said, problem.hint].filter(Boolean).join(' '));
+      const said = problem.code === 'network' ? this.i18n.t('error_network') : this.i18n.said(problem);
+      this.notify(said || this.i18n.t('error_other'));
     });
   };
 }

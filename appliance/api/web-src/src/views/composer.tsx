@@ -1,7 +1,7 @@
 /** The field one writes in, with files, model, effort and the context meter. */
 
 import type { JSX } from 'preact';
-import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
+import { useLayoutEffect, useRef } from 'preact/hooks';
 import type { ApiError } from '../api/errors.js';
 import { EN } from '../i18n/en.js';
 import type { TextKey } from '../i18n/index.js';
@@ -25,9 +25,11 @@ export function ComposerView({ onSend }: { onSend: () => void }): JSX.Element {
     field.style.height = 'auto';
     field.style.height = `${field.scrollHeight}px`;
   }, [text]);
-  // On a phone the focus would bring up the keyboard over what one wants to read.
-  useEffect(() => {
-    if (!matchMedia('(pointer: coarse)').matches) area.current?.focus();
+  // On a phone the focus would bring up the keyboard over what one wants to read. A new chat gets its id when the box has
+  // answered: whoever is writing somewhere else by then (a search, a title) goes on there.
+  useLayoutEffect(() => {
+    const isElsewhere = document.activeElement?.matches('input, textarea, select, dialog *') ?? false;
+    if (!isElsewhere && !matchMedia('(pointer: coarse)').matches) area.current?.focus();
   }, [chatId]);
 
   const send = (): void => {
@@ -122,7 +124,8 @@ function FileChips(): JSX.Element | null {
   const whyNot = (error: ApiError): string => {
     const most = session.limits.value?.attachment_bytes ?? 0;
     if (error.code === 'file_too_large') return t('attachment_too_large', { size: Math.floor(most / 2 ** 20) });
-    return error.code === 'network' ? t('error_network') : error.detail || t('error_file_next');
+    if (error.code === 'network') return t('error_network');
+    return i18n.meaning(error.code) ?? (error.detail || t('error_file_next'));
   };
   if (files.length === 0 && inWork.length === 0) return null;
   return (

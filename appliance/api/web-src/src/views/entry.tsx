@@ -92,7 +92,7 @@ function Form(props: FormProps): JSX.Element {
           ? t('unreachable')
           : problem.code === 'login_throttled' && wait !== ''
             ? t('login_throttled', { time: wait })
-            : (own ?? [problem.detail, problem.hint].filter(Boolean).join(' ')),
+            : (own ?? i18n.said(problem)),
       );
       setWorking(false);
       form.current?.querySelector('input')?.focus();

@@ -1,7 +1,7 @@
 /** Small pieces that all views use. */
 
 import type { ComponentChildren, JSX } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { useStore } from '../state/store.js';
 
 const PATHS = {
@@ -67,7 +67,8 @@ export function IconButton(props: IconButtonProps): JSX.Element {
 export function Dialog(props: { title: string; onClose: () => void; children: ComponentChildren }): JSX.Element {
   const { i18n } = useStore();
   const ref = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  // Before the page is painted: what is typed as soon as the dialog is seen is typed into it.
+  useLayoutEffect(() => {
     const dialog = ref.current;
     const before = document.activeElement;
     dialog?.showModal();
@@ -158,7 +159,7 @@ export function Menu({ label, items }: { label: string; items: MenuItem[] }): JS
   const root = useRef<HTMLDivElement>(null);
   const entries = (): HTMLElement[] => [...(root.current?.querySelectorAll<HTMLElement>('[role=menuitem]') ?? [])];
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!open) return undefined;
     entries()[0]?.focus();
     const outside = (event: Event): void => {

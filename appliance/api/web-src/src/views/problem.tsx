@@ -66,13 +66,19 @@ export function Problem({ fault, onStep }: ProblemProps): JSX.Element {
       : t(next);
   // The box's hints speak to programmers; where this page knows the next step itself, it names that instead.
   const hint = title === 'error_request' || title === 'error_other' || title === 'error_file' ? fault.hint : null;
+  const meaning = i18n.meaning(fault.code);
   const said = [fault.detail, hint].filter(Boolean).join(' ');
   return (
     <div class="error-card" role="alert">
       <Icon name="warning" />
       <div class="error-body">
         <p class="error-title">{t(title)}</p>
-        {said !== '' && <p class="error-detail">{said}</p>}
+        {meaning !== null && <p class="error-detail">{meaning}</p>}
+        {said !== '' && (
+          <p class="error-detail" lang={meaning === null ? undefined : 'en'}>
+            {said}
+          </p>
+        )}
         <p class="error-next">{advice}</p>
         {onStep !== null && steps.length > 0 && (
           <div class="error-steps">

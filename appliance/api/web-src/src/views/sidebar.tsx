@@ -116,7 +116,9 @@ function ChatItem({ chat, onOpen }: { chat: ChatSummary; onOpen: () => void }): 
   };
   const remove = async (): Promise<void> => {
     await library.remove(chat.id);
-    if (current) {
+    // Where the reader is now, not where they were when they asked.
+    const now = router.route.value;
+    if (now.view === 'chat' && now.id === chat.id) {
       conversation.close();
       router.go(chatHref(null));
     }
