@@ -12,6 +12,7 @@ from typing import Protocol
 
 from appliance.engine.base import EngineState, EngineStatus
 from appliance.health.types import BoxFacts, DiskRoom
+from appliance.schemas.alerts import AlertTarget
 from appliance.schemas.cluster import ClusterStatus
 from appliance.schemas.models import ModelEntries
 from appliance.schemas.offload import Offload
@@ -51,6 +52,7 @@ class FactsReader:
         state_dir: Path,
         certificate_ends_at: Callable[[], datetime | None] = lambda: None,
         cluster: Callable[[], ClusterStatus] = ClusterStatus,
+        alerts: Callable[[], tuple[AlertTarget, ...]] = tuple,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """``certificate_ends_at`` reads a file."""
@@ -62,6 +64,7 @@ class FactsReader:
         self._state_dir = state_dir
         self._certificate_ends_at = certificate_ends_at
         self._cluster = cluster
+        self._alerts = alerts
         self._now = now
         self._deaths: dict[str, deque[datetime]] = {}
         self._ready: set[str] = set()
@@ -108,6 +111,7 @@ class FactsReader:
             newest_import_at=newest,
             certificate_ends_at=ends,
             cluster=self._cluster(),
+            alerts=self._alerts(),
         )
 
     def _read(self) -> tuple[dict[str, str], datetime | None, tuple[DiskRoom, ...], datetime | None]:

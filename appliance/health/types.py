@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from appliance.schemas.alerts import AlertTarget
 from appliance.schemas.cluster import ClusterStatus
 from appliance.schemas.issues import SeverityWord
 from appliance.schemas.models import ModelEntry
@@ -29,7 +30,8 @@ class DiskRoom:
 class BoxFacts:
     """The box at one moment. ``restarts`` are when engines died, by model; ``refused`` are models whose load was ended
     because it fell back to the processor, with the reason; ``damaged`` folders of the store, with the problem;
-    ``newest_import_at`` the newest date that the store knows; ``certificate_ends_at`` of the server's certificate."""
+    ``newest_import_at`` the newest date that the store knows; ``certificate_ends_at`` of the server's certificate;
+    ``alerts`` are the receivers of alerts."""
 
     now: datetime
     telemetry: Telemetry
@@ -43,6 +45,7 @@ class BoxFacts:
     newest_import_at: datetime | None = None
     certificate_ends_at: datetime | None = None
     cluster: ClusterStatus = field(default_factory=ClusterStatus)
+    alerts: tuple[AlertTarget, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from appliance.health.checks.alerts import alerts_are_not_delivered
 from appliance.health.checks.certificate import certificate_ends
 from appliance.health.checks.clock import clock_is_wrong
 from appliance.health.checks.cluster import cluster_is_not_whole
@@ -31,4 +32,5 @@ CHECKS: tuple[Check, ...] = (
     clock_is_wrong,
     certificate_ends,
     cluster_is_not_whole,
+    alerts_are_not_delivered,
 )

@@ -17,7 +17,13 @@ import pytest
 from appliance.alerts.delivery import refusal, shown
 from appliance.alerts.service import MOST_WAITING, PAUSES_S, AlertService
 from appliance.alerts.types import AlertConfig
+from appliance.health.board import IssueBoard
+from appliance.health.checks.alerts import alerts_are_not_delivered
+from appliance.health.fixups.post_test import PostTest
+from appliance.health.types import BoxFacts
+from appliance.metrics.alerts import AlertCollector
 from appliance.schemas.issues import Issue, SeverityWord
+from appliance.schemas.telemetry import Telemetry
 from tests.appliance.alerts.receiver import Receiver, receiver
 
 SECRET = "a secret of some length"
@@ -149,6 +155,48 @@ async def test_a_full_queue_loses_the_oldest_and_nobody_waits() -> None:
         [target] = service.state().targets
         assert target.failures == 1
         assert target.last_error
+
+
+async def test_who_is_not_reached_is_an_issue_until_a_test_is_taken(hook: Receiver) -> None:
+    """Service, facts, check, board, fix-up and metrics together; another receiver is told of the one that is deaf."""
+    with receiver() as other:
+        hook.answers = [(503, {}), (503, {}), (503, {})]
+        pauses = Pauses()
+        async with alerts(hook.url, other.url, pauses=pauses) as service:
+
+            async def facts() -> BoxFacts:
+                told = Telemetry(enabled=False, time=AT, started_at=AT)
+                return BoxFacts(now=AT, telemetry=told, alerts=service.state().targets)
+
+            board = IssueBoard(facts, [alerts_are_not_delivered], [PostTest(service)], on_change=service.note)
+            service.note("issue.opened", issue())
+            for number in range(3):
+                await asyncio.to_thread(hook.wait)
+                while len(pauses.asked) <= number:
+                    await asyncio.sleep(0)
+                assert ((await board.look()).issues == ()) == (number < 2)
+                if number < 2:
+                    pauses.gate.release()
+            [open_issue] = board.issues().issues
+            assert (open_issue.code, open_issue.subject) == ("alerts_not_delivered", f"http://127.0.0.1:{hook.port}")
+            assert "status 503" in open_issue.message
+            await asyncio.to_thread(other.wait, 2)
+            assert [json.loads(came.body)["issue"]["code"] for came in other.came] == [
+                "disk_full",
+                "alerts_not_delivered",
+            ]
+            shown = {
+                (sample.name, sample.labels["target"]): sample.value
+                for family in AlertCollector(service.state).collect()
+                for sample in family.samples
+                if sample.labels.get("reason") != "dropped"
+            }
+            target = f"http://127.0.0.1:{hook.port}"
+            assert shown["r1box_alert_failures", target] == 3
+            assert shown["r1box_alerts_waiting", target] == 2
+            assert shown["r1box_alerts_lost_total", target] == 0
+            done = await board.fix(open_issue.id, "test_alerts")
+            assert (done.message, done.issues) == (f"{target} took it.", ())
 
 
 async def test_a_test_says_how_each_receiver_took_it(hook: Receiver) -> None:

@@ -12,6 +12,7 @@ import pytest
 from appliance.health.checks import CHECKS
 from appliance.health.fixups import all_fixups
 from appliance.health.types import BoxFacts, DiskRoom, Problem
+from appliance.schemas.alerts import AlertTarget
 from appliance.schemas.cluster import ClusterBox, ClusterStatus
 from appliance.schemas.models import ModelEntry
 from appliance.schemas.offload import Offload, OffloadReason
@@ -57,6 +58,13 @@ def verdict(state: str, *codes: str) -> Offload:
     return Offload(model="r1-7b", state=state, reasons=reasons, checked_at=NOW)  # type: ignore[arg-type]
 
 
+def receiver(**changes: object) -> AlertTarget:
+    values: dict[str, object] = {
+        "target": "https://chat.example.org", "waiting": 0, "delivered": 7, "given_up": 0, "dropped": 0, "failures": 0,
+    }  # fmt: skip
+    return AlertTarget(**(values | changes))  # type: ignore[arg-type]
+
+
 WELL = BoxFacts(
     now=NOW,
     telemetry=telemetry(),
@@ -67,6 +75,8 @@ WELL = BoxFacts(
     disks=(DiskRoom("state", "/var/lib/r1box", 50 * GIB, 100 * GIB),),
     newest_import_at=NOW - timedelta(days=1),
     certificate_ends_at=NOW + timedelta(days=300),
+    # One that failed twice just now, and one that lost events long ago and takes them again.
+    alerts=(receiver(failures=2), receiver(given_up=3)),
 )
 
 
@@ -133,6 +143,10 @@ DIED = tuple(NOW - timedelta(minutes=minutes) for minutes in (9, 5, 1))
          "is another one"),
         ({"cluster": ClusterStatus(role="member", problem="The leading box does not answer.")}, "cluster_left_out",
          "warning", "takes no part"),
+        ({"alerts": (receiver(), receiver(failures=3, waiting=2, last_error="it answers with status 503"))},
+         "alerts_not_delivered@https://chat.example.org", "warning", "status 503. 2 wait so far."),
+        ({"alerts": (receiver(failures=1, given_up=1, dropped=4, last_error="no answer within 10 s"),)},
+         "alerts_not_delivered@https://chat.example.org", "warning", "within 10 s. 5 were lost so far."),
     ],
     ids=lambda value: value if isinstance(value, str) and "@" in value else None,
 )  # fmt: skip
@@ -146,13 +160,14 @@ def test_what_is_wrong_is_one_problem_with_its_next_step(
 
 
 def test_every_fix_up_that_a_check_names_exists() -> None:
-    known = {fixup.name for fixup in all_fixups(models=None, verifier=None, hardware=None, offload=None)}  # type: ignore[arg-type]
+    known = {fixup.name for fixup in all_fixups(models=None, verifier=None, hardware=None, offload=None, alerts=None)}  # type: ignore[arg-type]
     folder = Path(__file__).parents[3] / "appliance" / "health"
     text = "".join(file.read_text(encoding="utf-8") for file in (folder / "checks").glob("*.py"))
     for name in known:
         assert f'"{name}"' in text, f"no check offers {name}"
     broken = replace(WELL, models=(model(state="failed"),), damaged={"x": "?"}, restarts={"r1-7b": DIED},
-                     offload=(verdict("DEGRADED", "slow"),), telemetry=telemetry(device(state="lost")))  # fmt: skip
+                     offload=(verdict("DEGRADED", "slow"),), telemetry=telemetry(device(state="lost")),
+                     alerts=(receiver(failures=3),))  # fmt: skip
     assert {name for problem in found(broken) for name in problem.fixups} <= known
 
 
