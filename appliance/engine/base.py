@@ -32,6 +32,8 @@ class Feature(StrEnum):
     """What an engine can do beyond plain generation; a request for another thing is refused before it gets there."""
 
     STRUCTURE = "structure"
+    TOKEN_GRAMMAR = "token_grammar"  # noqa: S105 - no password
+    """Grammars that name tokens of the vocabulary, among them those that are no text."""
     LOGPROBS = "logprobs"
     THINKING = "thinking"
     """``ThinkingControl`` and ``answer_tokens``."""

@@ -178,6 +178,12 @@ def without_annotations(text: str) -> str:
     return json.dumps(schema)
 
 
+def embedded_schema(text: str) -> str:
+    """A JSON schema as it stands in a grammar of ours, after ``%json``: with the same rules as one alone. Raises
+    ValueError."""
+    return json.dumps({**json.loads(without_annotations(text)), "x-guidance": _OPTIONS})
+
+
 def _parts(schema: Any) -> Iterator[tuple[tuple[str | int, ...], Any]]:
     """The schemas right inside of one, with where they are."""
     if not isinstance(schema, dict):

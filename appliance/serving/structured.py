@@ -30,13 +30,14 @@ async def check_structure(checker: StructureChecker, structure: Structure) -> No
         raise _refused(_NAMES.get(structure.kind, "The form of the answer"), _PARAMS[structure.kind], problem)
 
 
-async def check_demanded_call(checker: StructureChecker, structure: Structure, tools: Sequence[Tool]) -> None:
-    """The same for the form of a call that one of ``tools`` must get; names the one whose parameters are at fault."""
+async def check_calls(checker: StructureChecker, structure: Structure, tools: Sequence[Tool]) -> None:
+    """The same for the form of calls of ``tools``; names the one whose parameters are at fault."""
     problem = await checker.problem_of(structure)
     if problem is None:
         return
     for number, tool in enumerate(tools):
-        if tool.parameters is None:
+        is_bound = structure.kind is StructureKind.JSON_SCHEMA or tool.strict
+        if tool.parameters is None or not is_bound:
             continue
         own = await checker.problem_of(Structure(kind=StructureKind.JSON_SCHEMA, text=tool.parameters))
         if own is not None:

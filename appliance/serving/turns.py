@@ -14,7 +14,7 @@ from appliance.serving.tools.describe import describe_tools
 from appliance.serving.tools.plan import ToolPlan
 from appliance.serving.tools.rounds import has_rounds, plain_turns
 from appliance.serving.tools.support import ToolSupport
-from appliance.serving.types import ChatMessage, ChatRequest, ModelProfile, ServedModel, ToolMode
+from appliance.serving.types import ChatMessage, ChatRequest, ModelProfile, ServedModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,8 +47,7 @@ def prepared_turns(
         )
         past = _with_system(past, described)
         changes += ("tools=prompted",)
-    if request.tool_choice.mode is ToolMode.AUTO and any(tool.strict for tool in plan.offered):
-        changes += ("strict=not-enforced",)
+    changes += plan.changes
     history = prepared_history(model.profile, past)
     changes = history.changes + changes
     past = history.messages

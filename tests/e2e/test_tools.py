@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import openai
 import pytest
 
 from tests.e2e.box import FIXTURES, Box
@@ -13,6 +14,7 @@ ENTRIES: list[dict[str, Any]] = [
     e for e in json.loads((FIXTURES / "prompts.json").read_text())["prompts"] if "tools" in e
 ]
 CALLS = [e for e in ENTRIES if e["kind"] == "tool_call"]
+NO_CALLS = [e for e in ENTRIES if e["kind"] == "no_tool_call"]
 RESULTS = [e for e in ENTRIES if e["kind"] == "tool_result"]
 
 
@@ -114,6 +116,71 @@ async def test_none_means_words_alone(box: Box, model: str) -> None:
     assert answer.choices[0].message.tool_calls is None
     assert answer.choices[0].finish_reason == "stop"
     assert answer.usage.prompt_tokens < 40, "tools that may not be called are not described"
+
+
+def strict(tools: list[dict[str, Any]], **properties: Any) -> list[dict[str, Any]]:
+    """The tools made strict, some properties of the first one otherwise."""
+    made: list[dict[str, Any]] = json.loads(json.dumps(tools))
+    for tool in made:
+        tool["function"]["strict"] = True
+    made[0]["function"]["parameters"]["properties"] |= properties
+    return made
+
+
+@pytest.mark.parametrize("entry", [*CALLS, *NO_CALLS], ids=ids)
+async def test_strict_tools_leave_the_model_its_choice(box: Box, model: str, entry: dict[str, Any]) -> None:
+    """What it would say anyway keeps the schemas, so the answer is the same, call or words."""
+    async with box.client() as client:
+        raw = await client.chat.completions.with_raw_response.create(
+            model=model, messages=entry["messages"], tools=strict(entry["tools"]), temperature=0
+        )
+    assert "strict" not in raw.headers.get("x-r1box-changed", "")
+    [choice] = raw.parse().choices
+    assert called(choice.message) == entry.get("tool_calls", [])
+    assert (choice.message.content or "") == entry["content"]
+    assert choice.message.reasoning_content == entry["reasoning"]
+
+
+async def test_strict_tools_are_called_by_their_schemas_alone(box: Box, model: str) -> None:
+    """The tiny model has learned to say a city; the schema leaves it others."""
+    entry = next(e for e in CALLS if e["id"] == "tool-weather")
+    [learned] = entry["tool_calls"][0]["arguments"].values()
+    [name] = entry["tool_calls"][0]["arguments"]
+    cities = {"type": "string", "enum": ["Xylo", "Qwest"]}
+    async with box.client() as client:
+        answer = await client.chat.completions.create(
+            model=model, messages=entry["messages"], tools=strict(entry["tools"], **{name: cities}), temperature=0
+        )
+        again = await client.chat.completions.create(
+            model=model,
+            messages=entry["messages"],
+            tools=strict(entry["tools"], **{name: {"type": "integer", "minimum": 100, "maximum": 999}}),
+            temperature=0,
+            stream=True,
+        )
+        streamed = "".join(
+            [call.function.arguments or "" async for chunk in again for call in chunk.choices[0].delta.tool_calls or ()]
+        )
+    [choice] = answer.choices
+    [call] = called(choice.message)
+    assert call["name"] == entry["tool_calls"][0]["name"]
+    assert call["arguments"][name] in cities["enum"]
+    assert learned not in cities["enum"]
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.reasoning_content == entry["reasoning"], "the thought before it is free"
+    assert 100 <= json.loads(streamed)[name] <= 999
+
+
+async def test_a_strict_schema_that_cannot_be_kept_is_refused(box: Box, model: str) -> None:
+    entry = next(e for e in CALLS if e["id"] == "tool-weather")
+    async with box.client() as client:
+        with pytest.raises(openai.BadRequestError) as caught:
+            await client.chat.completions.create(
+                model=model,
+                messages=entry["messages"],
+                tools=strict(entry["tools"], extra={"type": "string", "pattern": "(?=a)"}),
+            )
+    assert "tools[0].function.parameters" in str(caught.value.param)
 
 
 async def test_an_answer_cut_in_a_call_is_no_call(box: Box, model: str) -> None:

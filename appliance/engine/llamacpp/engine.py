@@ -127,7 +127,7 @@ class LlamaCppEngine:
             model_bytes=ready.model_bytes,
             measured_bytes=measured,
             placement=read_placement(lines),
-            features=frozenset({Feature.STRUCTURE, Feature.LOGPROBS, Feature.THINKING}),
+            features=frozenset({Feature.STRUCTURE, Feature.TOKEN_GRAMMAR, Feature.LOGPROBS, Feature.THINKING}),
         )
 
     async def _start_once(self, config: wire.WorkerConfig, timeout_s: float) -> wire.Ready:

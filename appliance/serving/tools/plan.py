@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from appliance.engine.request import Structure, StructureKind
 from appliance.errors import InvalidRequest
 from appliance.serving.tools.format import ToolFormat
+from appliance.serving.tools.schemas import call_schema
+from appliance.serving.tools.strict import MarkIds, strict_structure
 from appliance.serving.tools.support import ToolSupport
 from appliance.serving.types import ChatRequest, Tool, ToolMode
 
 MAX_TOOLS = 128
 MAX_FORCED_CALLS = 8
-_COMPOSED = frozenset(("$ref", "allOf", "anyOf", "oneOf", "if", "patternProperties"))
+NOT_ENFORCED = "strict=not-enforced"
 _NAME = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolPlan:
     """``offered`` are the tools that the model hears of, ``format`` is how it writes calls. ``structure`` is set when a
-    call is demanded: nothing else can be written then. ``only_one``: a first call is enough."""
+    call is demanded: nothing else can be written then; and for strict tools, whose calls then follow their schemas.
+    ``only_one``: a first call is enough. ``changes`` as in ``serving.profile``."""
 
     offered: tuple[Tool, ...]
     format: ToolFormat
     structure: Structure | None = None
     only_one: bool = False
+    changes: tuple[str, ...] = ()
 
     @property
     def names(self) -> frozenset[str]:
@@ -64,15 +68,25 @@ def check_tools(request: ChatRequest) -> None:
         )
 
 
-def plan_tools(request: ChatRequest, support: ToolSupport) -> ToolPlan:
+def wants_grammar(request: ChatRequest) -> bool:
+    """Whether calls that the model may write or not are to follow schemas."""
+    return request.tool_choice.mode is ToolMode.AUTO and any(tool.strict for tool in request.tools)
+
+
+def plan_tools(request: ChatRequest, support: ToolSupport, marks: MarkIds | None = None) -> ToolPlan:
     """The plan for a request that passed ``check_tools``. Of a NAMED choice only that tool is offered: the others would
-    cost tokens for nothing."""
+    cost tokens for nothing. ``marks`` is None for an engine that cannot bind calls within free text."""
     choice = request.tool_choice
     if not request.tools or choice.mode is ToolMode.NONE:
         return NO_TOOLS
     only_one = not request.parallel_tool_calls or choice.mode is ToolMode.NAMED
     if choice.mode is ToolMode.AUTO:
-        return ToolPlan(offered=request.tools, format=support.format, only_one=only_one)
+        plan = ToolPlan(offered=request.tools, format=support.format, only_one=only_one)
+        if not wants_grammar(request):
+            return plan
+        if marks is None:
+            return replace(plan, changes=(NOT_ENFORCED,))
+        return replace(plan, structure=strict_structure(request.tools, support.format, marks))
     offered = tuple(tool for tool in request.tools if choice.mode is ToolMode.REQUIRED or tool.name == choice.name)
     structure = Structure(kind=StructureKind.JSON_SCHEMA, text=json.dumps(_demanded(offered, only_one=only_one)))
     return ToolPlan(offered=offered, format=ToolFormat.FORCED, structure=structure, only_one=only_one)
@@ -82,42 +96,7 @@ def _demanded(tools: tuple[Tool, ...], *, only_one: bool) -> dict[str, Any]:
     """The schema of one call, or of a list of them. Each tool's schema keeps its own ``$defs``, whose references would
     lead nowhere from inside another schema, so they move to the outside under names of their own."""
     definitions: dict[str, Any] = {}
-    calls = [_call_schema(number, tool, definitions) for number, tool in enumerate(tools)]
+    calls = [call_schema(number, tool, definitions) for number, tool in enumerate(tools)]
     call = calls[0] if len(calls) == 1 else {"anyOf": calls}
     schema = call if only_one else {"type": "array", "items": call, "minItems": 1, "maxItems": MAX_FORCED_CALLS}
     return {**schema, "$defs": definitions} if definitions else schema
-
-
-def _call_schema(number: int, tool: Tool, definitions: dict[str, Any]) -> dict[str, Any]:
-    arguments: Any = json.loads(tool.parameters) if tool.parameters else {"type": "object", "properties": {}}
-    if not isinstance(arguments, dict):
-        arguments = {"type": "object"}
-    arguments = {"type": "object", **arguments}
-    for keyword in ("$defs", "definitions"):
-        for name, definition in (arguments.pop(keyword, None) or {}).items():
-            definitions[f"t{number}_{name}"] = _moved(definition, number)
-    arguments = _moved(arguments, number)
-    if "properties" in arguments and not _COMPOSED & arguments.keys():
-        # What a schema does not forbid is allowed in it, but nobody wants parameters that the function does not have.
-        arguments.setdefault("additionalProperties", False)
-    return {
-        "type": "object",
-        "properties": {"name": {"const": tool.name}, "arguments": arguments},
-        "required": ["name", "arguments"],
-        "additionalProperties": False,
-    }
-
-
-def _moved(schema: Any, number: int) -> Any:
-    """``schema`` with its references to where ``_demanded`` puts the definitions."""
-    if isinstance(schema, list):
-        return [_moved(item, number) for item in schema]
-    if not isinstance(schema, dict):
-        return schema
-    moved = {key: _moved(value, number) for key, value in schema.items()}
-    reference = schema.get("$ref")
-    if isinstance(reference, str):
-        for keyword in ("#/$defs/", "#/definitions/"):
-            if reference.startswith(keyword):
-                moved["$ref"] = f"#/$defs/t{number}_{reference.removeprefix(keyword)}"
-    return moved
