@@ -57,6 +57,7 @@ from appliance.health.offload.service import OffloadService
 from appliance.live_settings import LiveSettings
 from appliance.log_ring import LogRing
 from appliance.logs import set_level
+from appliance.metrics.alerts import AlertCollector
 from appliance.metrics.build import BuildCollector
 from appliance.metrics.cluster import ClusterCollector
 from appliance.metrics.devices import DeviceCollector
@@ -230,10 +231,17 @@ class Daemon:
             state_dir=self._settings.state_dir,
             certificate_ends_at=self._certificate.ends_at,
             cluster=self._cluster.status_now,
+            alerts=lambda: self._operations.alerts.state().targets,
         )
         self._host.on_change(self._facts.note)
-        fixups = all_fixups(models=self._host, verifier=self._facts, hardware=self._hardware, offload=self._offload)
         self._operations = self._make_operations()
+        fixups = all_fixups(
+            models=self._host,
+            verifier=self._facts,
+            hardware=self._hardware,
+            offload=self._offload,
+            alerts=self._operations.alerts,
+        )
         self._issues = IssueBoard(self._facts, CHECKS, fixups, on_change=self._operations.alerts.note)
         self._recorder = ServingRecorder(self._host, self._admissions)
         self._books = Bookkeeping(foundation.database, foundation.accounts.audit, self._settings)
@@ -294,6 +302,7 @@ class Daemon:
                     OffloadCollector(self._offload.verdicts),
                     IssueCollector(self._issues.issues),
                     ClusterCollector(self._cluster.status_now),
+                    AlertCollector(self._operations.alerts.state),
                 ),
                 telemetry=self._telemetry,
                 hardware=self._hardware,
@@ -456,8 +465,8 @@ class Daemon:
         self._metering.keeps_text = settings.store_prompts
         self._admissions.bound(settings.max_waiting)
         self._chat.retune(**self._answering(settings))
-        sessions = self._foundation.accounts.sessions
-        sessions.retune(idle_s=settings.session_idle_s, max_s=settings.session_max_s)
+        accounts = self._foundation.accounts
+        accounts.retune_sessions(idle_s=settings.session_idle_s, max_s=settings.session_max_s)
 
     def _make_operations(self) -> Operations:
         return Operations(

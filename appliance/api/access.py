@@ -18,22 +18,25 @@ import asyncio
 import base64
 import binascii
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Protocol
 
 import structlog
-from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.routing import iter_route_contexts
+from starlette.routing import BaseRoute
 
 from appliance.api.hosts import HostNames
 from appliance.api.metering import CALL, Call
+from appliance.api.routes import Routes
 from appliance.api.tally import Tally
 from appliance.errors import Unauthorized
 from appliance.security.errors import CsrfRejected, Forbidden, NotLoggedIn, PasswordChangeNeeded
 from appliance.security.identity import Caller, CallerKind, local_caller
 from appliance.security.peer import Peer, trusted_account
+from appliance.security.recent import RecentCallers
 from appliance.security.roles import Permission
 from appliance.security.sessions import csrf_token
 
@@ -58,7 +61,9 @@ Rule = Entry | Permission
 
 
 class CallerSource(Protocol):
-    """The part of ``Accounts`` that is needed here. Both block."""
+    """The part of ``Accounts`` that is needed here. All block."""
+
+    def recent_callers(self) -> RecentCallers: ...
 
     def caller_by_key(self, key: str, address: str | None) -> Caller | None: ...
 
@@ -66,7 +71,7 @@ class CallerSource(Protocol):
 
 
 class Access:
-    """Makes the routers of an application, one for each rule."""
+    """Makes the routers of an application, one for each rule. Making one blocks."""
 
     def __init__(
         self,
@@ -75,20 +80,21 @@ class Access:
         hosts: HostNames | None = None,
     ) -> None:
         self._accounts = accounts
+        self._recent = accounts.recent_callers()
         self._trust = trust
         self._hosts = hosts or HostNames()
         self._refused = Tally("caller_refused")
 
-    def router(self, rule: Rule, *, unsafe: Rule | None = None, prefix: str = "", tag: str | None = None) -> APIRouter:
+    def router(self, rule: Rule, *, unsafe: Rule | None = None, prefix: str = "", tag: str | None = None) -> Routes:
         """A router whose routes are all under ``rule``; with ``unsafe`` those that change something are under that."""
         guard = Depends(Guard(rule, unsafe or rule, self.find_caller, self._hosts))
-        return APIRouter(prefix=prefix, tags=None if tag is None else [tag], dependencies=[guard])
+        return Routes(prefix=prefix, tags=() if tag is None else (tag,), dependencies=(guard,))
 
     async def find_caller(self, request: Request) -> Caller:
         """Whoever sends ``request``. Raises Unauthorized, NotLoggedIn."""
         key = _key_of(request)
         if key is not None:
-            caller = await asyncio.to_thread(self._accounts.caller_by_key, key, address_of(request))
+            caller = await self._known(CallerKind.KEY, key, address_of(request))
             if caller is None:
                 self._refused.note("invalid_api_key", address_of(request))
                 raise Unauthorized(
@@ -97,7 +103,7 @@ class Access:
             return caller
         secret = session_secret(request)
         if secret is not None:
-            caller = await asyncio.to_thread(self._accounts.caller_by_cookie, secret, address_of(request))
+            caller = await self._known(CallerKind.SESSION, secret, address_of(request))
             if caller is None:
                 self._refused.note("not_logged_in", address_of(request))
                 raise NotLoggedIn
@@ -109,6 +115,18 @@ class Access:
                 raise Unauthorized(problem="This account of the machine may not use the admin socket.")
             return local_caller(account)
         raise Unauthorized(problem="The request has no API key.")
+
+    async def _known(self, kind: CallerKind, secret: str, address: str | None) -> Caller | None:
+        caller = self._recent.find(kind, secret, address)
+        if caller is not None:
+            return caller
+        version = self._recent.version()
+        accounts = self._accounts
+        look_up = accounts.caller_by_key if kind is CallerKind.KEY else accounts.caller_by_cookie
+        caller = await asyncio.to_thread(look_up, secret, address)
+        if caller is not None:
+            self._recent.keep(secret, caller, version)
+        return caller
 
 
 @dataclass(frozen=True)
@@ -177,9 +195,9 @@ def session_secret(request: Request) -> str | None:
     return request.cookies.get(cookie_name(request)) or None
 
 
-def rules(app: FastAPI) -> Iterator[tuple[str, str, tuple[Rule, ...]]]:
+def rules(routes: Sequence[BaseRoute]) -> Iterator[tuple[str, str, tuple[Rule, ...]]]:
     """Method, path and declared rules of every route."""
-    for route in iter_route_contexts(app.routes):
+    for route in iter_route_contexts(routes):
         dependant = getattr(route, "dependant", None)
         guards = () if dependant is None else tuple(_guards(dependant))
         for method in sorted(route.methods or ()):
@@ -188,7 +206,7 @@ def rules(app: FastAPI) -> Iterator[tuple[str, str, tuple[Rule, ...]]]:
 
 def check_rules(app: FastAPI) -> None:
     """Raise AssertionError unless every route has exactly one rule: a forgotten one must not be open to everybody."""
-    for method, path, found in rules(app):
+    for method, path, found in rules(app.routes):
         assert len(found) == 1, f"{method} {path} has {len(found)} access rules"
 
 

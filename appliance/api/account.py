@@ -7,12 +7,13 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.access import Access, Entry, address_of, caller_of, cookie_name, session_secret
 from appliance.api.openapi import json_body
 from appliance.api.replies import RowId, empty_reply, json_reply, read_body
+from appliance.api.routes import Routes
 from appliance.schemas.accounts import (
     LoginBody,
     LogoutBody,
@@ -56,15 +57,15 @@ class SlowLane:
             self._inside -= 1
 
 
-def account_router(access: Access, accounts: Accounts, lane: SlowLane) -> APIRouter:
+def account_router(access: Access, accounts: Accounts, lane: SlowLane) -> Routes:
     """All routes of ``/api/auth``, each under its rule."""
-    whole = APIRouter()
+    whole = Routes()
     for part in (_strangers(access, accounts, lane), _everybody(access), _people(access, accounts, lane)):
         whole.include_router(part)
     return whole
 
 
-def _strangers(access: Access, accounts: Accounts, lane: SlowLane) -> APIRouter:
+def _strangers(access: Access, accounts: Accounts, lane: SlowLane) -> Routes:
     router = access.router(Entry.PUBLIC, prefix="/api/auth", tag="auth")
 
     @router.get("/setup", response_model=SetupState, operation_id="setup_state")
@@ -88,7 +89,7 @@ def _strangers(access: Access, accounts: Accounts, lane: SlowLane) -> APIRouter:
     return router
 
 
-def _everybody(access: Access) -> APIRouter:
+def _everybody(access: Access) -> Routes:
     router = access.router(Entry.KNOWN, prefix="/api/auth", tag="auth")
 
     @router.get("/me", response_model=Me, operation_id="me")
@@ -98,7 +99,7 @@ def _everybody(access: Access) -> APIRouter:
     return router
 
 
-def _people(access: Access, accounts: Accounts, lane: SlowLane) -> APIRouter:
+def _people(access: Access, accounts: Accounts, lane: SlowLane) -> Routes:
     router = access.router(Entry.PERSON, prefix="/api/auth", tag="auth")
 
     @router.post("/logout", status_code=204, operation_id="logout", openapi_extra=json_body(LogoutBody.__name__))

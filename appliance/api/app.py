@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from appliance.api.access import Access, Entry, check_rules
@@ -48,9 +48,10 @@ from appliance.api.openai.models import ModelDirectory, models_router
 from appliance.api.openai.requests import requests_router
 from appliance.api.openai.responses.router import responses_router
 from appliance.api.openai.responses.store import ResponseStore
-from appliance.api.openapi import openapi_router
+from appliance.api.openapi import TITLE, openapi_router
 from appliance.api.origins import OriginGuard
 from appliance.api.pages import WEB_FOLDER, authority_router, load_pages, pages_router
+from appliance.api.routes import Routes
 from appliance.api.sse import DEFAULT_KEEP_ALIVE_S
 from appliance.chats.service import Chats
 from appliance.schemas.box import BoxIdentity
@@ -112,7 +113,7 @@ def create_app(services: ApiServices) -> ASGIApp:
     Run it with ``uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, ws="none"))``.
     """
     app = FastAPI(
-        title="R1 Box",
+        title=TITLE,
         version=services.version,
         # The viewer pages load scripts from the internet; the document itself has its own route, behind a key.
         openapi_url=None,
@@ -122,15 +123,17 @@ def create_app(services: ApiServices) -> ASGIApp:
     )
     install_error_handlers(app)
 
-    access = Access(services.accounts, hosts=HostNames(services.known_names))
-    for routers in (_open(access, services), _inference(access, services), _admin(access, services, app)):
-        app.include_router(routers)
+    access, routes = Access(services.accounts, hosts=HostNames(services.known_names)), Routes()
+    # Requests are compared with one after the other: those that come by the thousand first.
+    for part in (_inference(access, services), _open(access, services), _admin(access, services, routes)):
+        routes.include_router(part)
+    routes.mount(app)
     check_rules(app)
     guarded = OriginGuard(BodyLimit(app, services.max_request_bytes), services.allowed_origins)
     return RequestContext(guarded)
 
 
-def _open(access: Access, services: ApiServices) -> APIRouter:
+def _open(access: Access, services: ApiServices) -> Routes:
     """What strangers may ask for."""
     router = access.router(Entry.PUBLIC)
     router.include_router(health_router(services.models, services.offload.verdict))
@@ -142,10 +145,10 @@ def _open(access: Access, services: ApiServices) -> APIRouter:
     return router
 
 
-def _inference(access: Access, services: ApiServices) -> APIRouter:
+def _inference(access: Access, services: ApiServices) -> Routes:
     """What programs and people ask models by."""
     router = access.router(Permission.INFERENCE)
-    openai = APIRouter(prefix="/v1")
+    openai = Routes(prefix="/v1")
     openai.include_router(chat_router(services.chat, keep_alive_s=services.keep_alive_s))
     openai.include_router(requests_router(services.chat))
     openai.include_router(completions_router(services.chat, keep_alive_s=services.keep_alive_s))
@@ -153,7 +156,7 @@ def _inference(access: Access, services: ApiServices) -> APIRouter:
     openai.include_router(models_router(services.models))
     openai.include_router(messages_router(services.chat, keep_alive_s=services.keep_alive_s))
     router.include_router(openai)
-    ollama = APIRouter(prefix="/api")
+    ollama = Routes(prefix="/api")
     ollama.include_router(ollama_answers_router(services.chat, keep_alive_s=services.keep_alive_s))
     ollama.include_router(catalogue_router(services.models, services.chat.served, services.version))
     ollama.include_router(refusals_router())
@@ -164,12 +167,12 @@ def _inference(access: Access, services: ApiServices) -> APIRouter:
     return router
 
 
-def _admin(access: Access, services: ApiServices, app: FastAPI) -> APIRouter:
-    """What operators see and do, each group of routes under its rule."""
-    whole, lane = APIRouter(), SlowLane()
+def _admin(access: Access, services: ApiServices, every: Routes) -> Routes:
+    """What operators see and do, each group of routes under its rule. ``every`` route is in the API's description."""
+    whole, lane = Routes(), SlowLane()
     known, scrape = access.router(Entry.KNOWN), access.router(Permission.METRICS)
     reading = access.router(Permission.ADMIN_READ)
-    known.include_router(openapi_router(app))
+    known.include_router(openapi_router(every, services.version))
     scrape.include_router(metrics_router(services.metrics))
     reading.include_router(box_router(services.identity))
     reading.include_router(cluster_router(services.cluster))

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from appliance.api.access import caller_of, default_reasoning
 from appliance.api.errors import UnsupportedParameter
 from appliance.api.late import LateStream, Opened
-from appliance.api.sse import SERVER_SENT_EVENTS, EventStreamResponse, StreamForm
+from appliance.api.sse import SERVER_SENT_EVENTS, EventStreamResponse, StreamForm, place_text
 from appliance.engine.request import FinishReason
 from appliance.errors import AppError, ErrorDescription, GenerationFailed, InvalidRequest, describe
 from appliance.serving.chat import ChatService
@@ -83,6 +83,8 @@ def to_headers(streams: Sequence[ChatStream], ignored: Sequence[str]) -> dict[st
         headers["X-R1Box-Changed"] = to_changed(first.changes)
     if first.trimmed is not None:
         headers["X-R1Box-Trimmed"] = to_trimmed(first.trimmed)
+    if (place := first.place) is not None:  # of a stream: a whole answer comes when its wait is over
+        headers["X-R1Box-Queued"] = place_text(place.position, place.wait_s)
     return headers | to_ignored_header(ignored)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
+from appliance.api.routes import Routes
 from appliance.engine.base import EngineState, EngineStatus
 from appliance.schemas.health import Alive, Readiness
 from appliance.schemas.offload import Offload
@@ -19,9 +19,9 @@ class StatusSource(Protocol):
     def status(self, model_id: str | None = None) -> EngineStatus: ...
 
 
-def health_router(manager: StatusSource, offload: Callable[[str], Offload | None]) -> APIRouter:
+def health_router(manager: StatusSource, offload: Callable[[str], Offload | None]) -> Routes:
     """The two routes. ``offload`` gives the last verdict on a model."""
-    router = APIRouter(tags=["health"])
+    router = Routes(tags=["health"])
 
     @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", response_model=Alive)

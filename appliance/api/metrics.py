@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fastapi import APIRouter
 from starlette.responses import Response
+
+from appliance.api.routes import Routes
 
 
 class MetricsSource(Protocol):
@@ -16,9 +17,9 @@ class MetricsSource(Protocol):
     def text(self) -> bytes: ...
 
 
-def metrics_router(metrics: MetricsSource) -> APIRouter:
+def metrics_router(metrics: MetricsSource) -> Routes:
     """The one route."""
-    router = APIRouter(tags=["metrics"])
+    router = Routes(tags=["metrics"])
 
     @router.get("/metrics")
     async def read() -> Response:

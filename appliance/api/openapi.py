@@ -6,12 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
 from appliance.api.access import Entry, rules
+from appliance.api.routes import Routes
 from appliance.schemas import accounts, chats
 from appliance.schemas.anthropic_request import CountTokensRequest, MessagesRequest
 from appliance.schemas.errors import ErrorEnvelope
@@ -52,6 +52,7 @@ _BODIES = (
     RollbackOrder,
     SettingsChange,
 )
+TITLE = "R1 Box"
 _REFERENCE = "#/components/schemas/{model}"
 
 
@@ -65,9 +66,10 @@ def json_body(model: str) -> dict[str, Any]:
     }
 
 
-def build_schema(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document of ``app``'s routes."""
-    document = get_openapi(title=app.title, version=app.version, routes=app.routes)
+def build_schema(routes: Routes, version: str) -> dict[str, Any]:
+    """The OpenAPI document of ``routes``."""
+    described = [declaration.described() for declaration in routes.declared()]
+    document = get_openapi(title=TITLE, version=version, routes=described)
     _, definitions = models_json_schema([(model, "validation") for model in _BODIES], ref_template=_REFERENCE)
     components = document.setdefault("components", {})
     components.setdefault("schemas", {}).update(definitions["$defs"])
@@ -75,7 +77,7 @@ def build_schema(app: FastAPI) -> dict[str, Any]:
         "key": {"type": "http", "scheme": "bearer"},
         "session": {"type": "apiKey", "in": "cookie", "name": "r1box_session"},
     }
-    declared = {(path, method.lower()): found[0] for method, path, found in rules(app)}
+    declared = {(path, method.lower()): found[0] for method, path, found in rules(described)}
     error = {"description": "Error", "content": {"application/json": {"schema": _ref("ErrorEnvelope")}}}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -89,15 +91,15 @@ def build_schema(app: FastAPI) -> dict[str, Any]:
     return document
 
 
-def openapi_router(app: FastAPI) -> APIRouter:
-    """The route of the document, which is made when it is first asked for."""
-    router = APIRouter(include_in_schema=False)
+def openapi_router(routes: Routes, version: str) -> Routes:
+    """The route of the document of ``routes``, which is made when it is first asked for."""
+    router = Routes(include_in_schema=False)
     made: list[bytes] = []
 
     @router.get("/openapi.json")
     def openapi_json() -> Response:
         if not made:
-            made.append(msgspec.json.encode(build_schema(app)))
+            made.append(msgspec.json.encode(build_schema(routes, version)))
         return Response(made[0], media_type="application/json")
 
     return router

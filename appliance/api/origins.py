@@ -23,7 +23,8 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _ALLOWED_HEADERS = "Authorization, Content-Type, X-Api-Key, X-R1Box-Reasoning, Anthropic-Version, Anthropic-Beta"
 _ALLOWED_METHODS = "GET, POST, PUT, PATCH, DELETE"
 _EXPOSED_HEADERS = (
-    "X-Request-Id, X-R1Box-Changed, X-R1Box-Trimmed, Retry-After, x-ratelimit-limit-requests, "
+    "X-Request-Id, X-R1Box-Changed, X-R1Box-Trimmed, X-R1Box-Ignored, X-R1Box-Queued, Retry-After, "
+    "x-ratelimit-limit-requests, "
     "x-ratelimit-remaining-requests, x-ratelimit-reset-requests, x-ratelimit-limit-tokens, "
     "x-ratelimit-remaining-tokens, x-ratelimit-reset-tokens"
 )

@@ -10,10 +10,11 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.replies import NO_STORE
+from appliance.api.routes import Routes
 from appliance.errors import AppError
 
 WEB_FOLDER = Path(__file__).parent / "web"
@@ -113,9 +114,9 @@ def load_pages(folder: Path) -> tuple[Page, ...]:
     return tuple(pages)
 
 
-def pages_router(pages: tuple[Page, ...]) -> APIRouter:
+def pages_router(pages: tuple[Page, ...]) -> Routes:
     """One route per file. No mount on ``/``: it would turn every 405 of the API into a 404."""
-    router = APIRouter(include_in_schema=False)
+    router = Routes(include_in_schema=False)
     for page in pages:
         endpoint = _front_door(page) if page.url_path == "/" else _endpoint(page)
         router.add_api_route(page.url_path, endpoint, methods=["GET", "HEAD"], response_model=None)
@@ -162,9 +163,9 @@ def _takes_gzip(accepted: str) -> bool:
     return False
 
 
-def authority_router(authority: Callable[[], bytes | None]) -> APIRouter:
+def authority_router(authority: Callable[[], bytes | None]) -> Routes:
     """``GET /authority.crt``: the certificate that a computer installs to trust the box. It is public by nature."""
-    router = APIRouter(include_in_schema=False)
+    router = Routes(include_in_schema=False)
 
     @router.api_route("/authority.crt", methods=["GET", "HEAD"], response_model=None)
     async def get_authority() -> Response:

@@ -30,8 +30,13 @@ def comment(text: str) -> bytes:
 
 
 def queued_comment(position: int, wait_s: float | None) -> bytes:
-    """``: queued position=3 wait_s=22``; without ``wait_s`` while nothing is known of it."""
-    return comment(f"queued position={position}" + ("" if wait_s is None else f" wait_s={math.ceil(wait_s)}"))
+    """``: queued position=3 wait_s=22``."""
+    return comment(f"queued {place_text(position, wait_s)}")
+
+
+def place_text(position: int, wait_s: float | None) -> str:
+    """``position=3 wait_s=22``; without ``wait_s`` while nothing is known of it."""
+    return f"position={position}" + ("" if wait_s is None else f" wait_s={math.ceil(wait_s)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,6 +68,20 @@ class AnswerFacts(_Wire):
     ignored: str | None = None
 
 
+class QueuePlace(_Wire):
+    """``position`` 1 is next; ``wait_s`` is reckoned from how it went lately, if that is known."""
+
+    position: int
+    wait_s: int | None = None
+
+
+class AsideFacts(_Wire):
+    """Of a line of a stream that is no part of the answer: the place in the queue, or a note (how far a load is)."""
+
+    queued: QueuePlace | None = None
+    note: str | None = None
+
+
 class _Answer(_Wire):
     """What only the last line of a stream has is None in the others."""
 
@@ -82,7 +96,7 @@ class _Answer(_Wire):
     eval_count: int | None = None
     eval_duration: int | None = None
     logprobs: list[TokenLogprob] | None = None
-    r1box: AnswerFacts | None = None
+    r1box: AnswerFacts | AsideFacts | None = None
 
 
 class ChatAnswer(_Answer):

@@ -1,6 +1,6 @@
 """Everything about who may use the box, put together: logins, the first administrator, who a request comes from.
 
-All methods block on SQLite or argon2: call them through ``asyncio.to_thread``.
+Methods that do not say otherwise block on SQLite or argon2: call them through ``asyncio.to_thread``.
 """
 
 from __future__ import annotations
@@ -16,11 +16,13 @@ from appliance.security.errors import BadPassword, LoginFailed, SetupClosed
 from appliance.security.identity import Actor, Caller, key_caller, session_caller
 from appliance.security.keys import KeyRepository
 from appliance.security.passwords import Passwords
+from appliance.security.recent import RecentCallers
 from appliance.security.roles import PERMISSIONS
 from appliance.security.sessions import CreatedSession, SessionRepository
 from appliance.security.setup_token import SetupToken
 from appliance.security.throttle import LoginThrottle
 from appliance.security.users import UserRecord, UserRepository, name_key
+from appliance.store.changes import ChangeWatch
 
 SETUP_TOKEN_FILE = "setup-token"  # noqa: S105 - a file's name
 DEFAULT_IDLE_S = 12 * 3600.0
@@ -50,12 +52,26 @@ class Accounts:
         passwords: Passwords | None = None,
         throttle: LoginThrottle | None = None,
     ) -> None:
+        self._engine = engine
+        self._recent: list[RecentCallers] = []
         self.audit = AuditLog(engine)
         self.users = UserRepository(engine, passwords or Passwords(), self.audit)
         self.sessions = SessionRepository(engine, self.audit, idle_s=session_idle_s, max_s=session_max_s)
         self.keys = KeyRepository(engine, audit=self.audit)
         self.setup_token = SetupToken(state_dir / SETUP_TOKEN_FILE)
         self._throttle = throttle or LoginThrottle()
+
+    def recent_callers(self) -> RecentCallers:
+        """A memory of callers that this database has let in."""
+        recent = RecentCallers(ChangeWatch(self._engine))
+        self._recent.append(recent)
+        return recent
+
+    def retune_sessions(self, *, idle_s: float, max_s: float) -> None:
+        """Other lengths, for sessions that are there too. Does not block."""
+        self.sessions.retune(idle_s=idle_s, max_s=max_s)
+        for recent in self._recent:
+            recent.forget()
 
     def caller_by_key(self, key: str, address: str | None) -> Caller | None:
         """The key's caller; None for a key that is not valid."""

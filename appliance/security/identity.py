@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 
 from appliance.security.roles import EVERYTHING, Permission, Role
@@ -35,8 +36,8 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class KeyIdentity:
-    """The key that a request was sent with. ``user_id`` is its owner's,
-    ``person`` the owner's limits."""
+    """The key that a request was sent with. ``user_id`` is its owner's, ``person`` the owner's limits;
+    ``ends_at`` is when it expires."""
 
     id: int
     name: str
@@ -44,11 +45,13 @@ class KeyIdentity:
     user_id: int | None = None
     policy: Policy = field(default_factory=Policy)
     person: Policy = field(default_factory=Policy)
+    ends_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionIdentity:
-    """The session that a browser's cookie stands for, with its user as of now."""
+    """The session that a browser's cookie stands for, with its user as of now. It ends at ``ends_at`` unless it is used
+    again."""
 
     id: int
     user_id: int
@@ -57,6 +60,7 @@ class SessionIdentity:
     language: str
     must_change_password: bool
     person: Policy = field(default_factory=Policy)
+    ends_at: datetime | None = None
 
 
 class CallerKind(StrEnum):
@@ -69,7 +73,8 @@ class CallerKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who asks. ``subject`` names who pays in the engine's queue and in usage: ``key:3``, ``user:7``, ``local``."""
+    """Who asks. ``subject`` names who pays in the engine's queue and in usage: ``key:3``, ``user:7``, ``local``. What
+    lets them in ends at ``ends_at``."""
 
     kind: CallerKind
     name: str
@@ -81,6 +86,7 @@ class Caller:
     policy: Policy = field(default_factory=Policy)
     person: Policy = field(default_factory=Policy)
     address: str | None = None
+    ends_at: datetime | None = None
 
     @property
     def payers(self) -> tuple[tuple[str, Policy], ...]:
@@ -119,6 +125,7 @@ def key_caller(key: KeyIdentity, address: str | None) -> Caller:
         policy=key.policy,
         person=key.person,
         address=address,
+        ends_at=key.ends_at,
     )
 
 
@@ -133,6 +140,7 @@ def session_caller(session: SessionIdentity, permissions: frozenset[Permission],
         session=session,
         person=session.person,
         address=address,
+        ends_at=session.ends_at,
     )
 
 

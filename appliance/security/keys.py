@@ -94,7 +94,8 @@ def _utc_now() -> datetime:
 
 
 class KeyRepository:
-    """The keys in the database. Nothing is cached: a key that the command line revokes ends with the next request.
+    """The keys in the database. Nothing is cached here (``security.recent`` is what remembers callers): a key that the
+    command line revokes ends with the next request.
 
     Every change is one transaction with its audit row.
     """
@@ -209,7 +210,7 @@ class KeyRepository:
             return None
         scopes = _scopes(row) & (EVERYTHING if owner is None else PERMISSIONS[Role(owner.role)])
         self._note_use(row.id, row.last_used_at)
-        return KeyIdentity(row.id, row.name, scopes, row.user_id, _policy(row), limits_of(owner))
+        return KeyIdentity(row.id, row.name, scopes, row.user_id, _policy(row), limits_of(owner), row.expires_at)
 
     def _check_grant(self, grant: Grant) -> None:
         policy = grant.policy

@@ -82,7 +82,7 @@ def _utc_now() -> datetime:
 
 
 class SessionRepository:
-    """The sessions in the database. Nothing is cached: one that is ended is refused with its next request."""
+    """The sessions in the database. One that is ended is refused with its next request."""
 
     def __init__(
         self,
@@ -142,7 +142,8 @@ class SessionRepository:
             row, user = found
             assert row.id is not None
             assert user.id is not None
-            if not hmac.compare_digest(row.hash, wanted) or now >= min(row.expires_at, row.last_seen_at + self._idle):
+            ends_at = min(row.expires_at, row.last_seen_at + self._idle)
+            if not hmac.compare_digest(row.hash, wanted) or now >= ends_at:
                 return None
             identity = SessionIdentity(
                 id=row.id,
@@ -152,6 +153,7 @@ class SessionRepository:
                 language=user.language,
                 must_change_password=user.must_change_password,
                 person=limits_of(user),
+                ends_at=ends_at,
             )
             seen = row.last_seen_at
         if now - seen >= _SEEN_RESOLUTION:

@@ -27,7 +27,7 @@ from appliance.serving.profile import sampling_for
 from appliance.serving.prompt import PromptMaker
 from appliance.serving.request_check import check_chat, check_features, check_output
 from appliance.serving.stream import ChatPlan, ChatStream
-from appliance.serving.structured import check_demanded_call, check_structure
+from appliance.serving.structured import check_calls, check_structure
 from appliance.serving.thinking import ThinkingControls, ThinkingDefaults, plan_thinking
 from appliance.serving.thought_counts import ThoughtCounts
 from appliance.serving.times import ServingTimes
@@ -137,7 +137,7 @@ class ChatService:
         self._refuse_if_full(model, info, request)
         prompt = await self._prompts.fitting(model, request, engine, info)
         if prompt.tools.structure is not None:
-            await check_demanded_call(self._structures, prompt.tools.structure, prompt.tools.offered)
+            await check_calls(self._structures, prompt.tools.structure, prompt.tools.offered)
         control: ThinkingControl | None = None
         if model.profile.splits_reasoning and Feature.THINKING in info.features:
             control = await self._controls.control(

@@ -6,16 +6,17 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 
-from appliance.engine.base import Engine, EngineInfo
+from appliance.engine.base import Engine, EngineInfo, Feature
 from appliance.errors import ContextLengthExceeded
 from appliance.serving.context import answer_tokens, refuse_if_surely_too_long, room_wanted
 from appliance.serving.errors import ChatTemplateMissing
 from appliance.serving.history import turns_to_drop, without_oldest
 from appliance.serving.profile import open_thought
-from appliance.serving.template import DEFAULT_STYLE, ChatTemplate, RenderedPrompt
+from appliance.serving.template import DEFAULT_STYLE, ChatTemplate, NotAtOnce, RenderedPrompt
 from appliance.serving.thinking import close_thought
 from appliance.serving.tools.format import format_of, markers
-from appliance.serving.tools.plan import NO_TOOLS, ToolPlan, plan_tools
+from appliance.serving.tools.plan import NO_TOOLS, ToolPlan, plan_tools, wants_grammar
+from appliance.serving.tools.strict import MarkIds, MarkTokens
 from appliance.serving.tools.support import ToolSupport, support_of
 from appliance.serving.turns import prepared_turns
 from appliance.serving.types import ChatMessage, ChatRequest, ServedModel, Trimmed
@@ -33,12 +34,40 @@ class CountedPrompt:
     trimmed: Trimmed | None = None
 
 
-@dataclass(frozen=True, slots=True)
+AT_ONCE_CHARS = 16_384
+"""Conversations up to this size are rendered in the event loop. A thread costs more than the rendering itself, and on a
+busy machine waits for Python's lock."""
+
+
+@dataclass(slots=True)
 class _Template:
-    """A model's template, compiled and tried."""
+    """A model's template, compiled and tried. ``is_quick`` until one rendering has shown that it is not."""
 
     compiled: ChatTemplate
     tools: ToolSupport
+    is_quick: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Rendering:
+    """One prompt to make. ``marks`` as in ``plan_tools``."""
+
+    model: ServedModel
+    request: ChatRequest
+    messages: Sequence[ChatMessage]
+    info: EngineInfo
+    can_trim: bool
+    without_turns: int
+    marks: MarkIds | None
+
+    @property
+    def chars(self) -> int:
+        """How much there is to render, in characters, some for each value."""
+        messages, tools = self.messages, self.request.tools
+        texts = sum(len(message.content) + len(message.reasoning or "") for message in messages)
+        calls = sum(len(call.name) + len(call.arguments) for message in messages for call in message.tool_calls or ())
+        described = sum(len(tool.description or "") + len(tool.parameters or "") for tool in tools)
+        return texts + calls + described + 64 * (len(messages) + len(tools))
 
 
 class PromptMaker:
@@ -46,6 +75,7 @@ class PromptMaker:
 
     def __init__(self) -> None:
         self._templates: dict[str, _Template] = {}
+        self._marks = MarkTokens()
 
     async def fitting(
         self, model: ServedModel, request: ChatRequest, engine: Engine, info: EngineInfo
@@ -80,9 +110,11 @@ class PromptMaker:
     ) -> CountedPrompt:
         messages = without_oldest(request.messages, without_turns) if without_turns else request.messages
         can_trim = not request.trim_turns and turns_to_drop(request.messages) > 0
-        prompt, plan, changes = await asyncio.to_thread(
-            self._prompt, model, request, messages, info, can_trim, without_turns
-        )
+        marks: MarkIds | None = None
+        if wants_grammar(request) and Feature.TOKEN_GRAMMAR in info.features:
+            marks = await self._marks.of(engine)
+        work = _Rendering(model, request, messages, info, can_trim, without_turns, marks)
+        prompt, plan, changes = await self._prompted(work)
         tokens = await engine.tokenize(prompt.segments, add_bos=prompt.add_bos)
         max_tokens = answer_tokens(
             prompt_tokens=len(tokens),
@@ -100,20 +132,24 @@ class PromptMaker:
             changes=changes,
         )
 
-    def _prompt(
-        self,
-        model: ServedModel,
-        request: ChatRequest,
-        messages: Sequence[ChatMessage],
-        info: EngineInfo,
-        can_trim: bool,
-        without_turns: int,
-    ) -> tuple[RenderedPrompt, ToolPlan, tuple[str, ...]]:
-        """Runs in a worker thread: a template is the model file's code, and a prompt may have megabytes."""
+    async def _prompted(self, work: _Rendering) -> tuple[RenderedPrompt, ToolPlan, tuple[str, ...]]:
+        template = self._templates.get(work.model.id)
+        known = template is not None and template.compiled.source == work.model.chat_template
+        if template is not None and known and template.is_quick and work.chars <= AT_ONCE_CHARS:
+            try:
+                return self._prompt(work, at_once=True)
+            except NotAtOnce:
+                template.is_quick = False
+        return await asyncio.to_thread(self._prompt, work)
+
+    def _prompt(self, work: _Rendering, *, at_once: bool = False) -> tuple[RenderedPrompt, ToolPlan, tuple[str, ...]]:
+        """Runs in a worker thread unless ``at_once``: a template is the model file's code, and a prompt may have
+        megabytes. Raises NotAtOnce then."""
+        model, request, info = work.model, work.request, work.info
         template = self._template(model)
         compiled, fence = template.compiled, template.compiled.fence()
-        plan = plan_tools(request, template.tools)
-        turns = prepared_turns(model, request, messages, template.tools, plan, fence)
+        plan = plan_tools(request, template.tools, work.marks)
+        turns = prepared_turns(model, request, work.messages, template.tools, plan, fence)
 
         def refuse(texts: list[str]) -> None:
             refuse_if_surely_too_long(
@@ -121,12 +157,12 @@ class PromptMaker:
                 max_tokens=request.max_tokens,
                 context_tokens=info.context_tokens,
                 longest_token_bytes=info.longest_token_bytes,
-                can_trim=can_trim,
-                without_turns=without_turns,
+                can_trim=work.can_trim,
+                without_turns=work.without_turns,
             )
 
         size = sum(len(message.content) for message in turns.messages)
-        if size >= info.context_tokens * info.longest_token_bytes:
+        if size >= info.context_tokens * info.longest_token_bytes and not at_once:
             # Too long unless the template leaves most of it out. Only rendering says so for sure, and without the
             # search for forged control tokens that takes milliseconds.
             refuse([compiled.render_unfenced(turns.messages, fence)])
@@ -137,6 +173,7 @@ class PromptMaker:
             fence=fence,
             continues=turns.continues,
             thinking=request.thinking.enabled,
+            at_once=at_once,
         )
         opened: tuple[str, ...] = ()
         if turns.in_thought is not None:

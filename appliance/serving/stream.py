@@ -135,6 +135,12 @@ class ChatStream:
         return self._plan.trimmed
 
     @property
+    def place(self) -> Queued | None:
+        """Where it stands in the queue; None once it has its seat."""
+        position = self._ticket.position
+        return Queued(position, self._ticket.wait_s) if position else None
+
+    @property
     def model_id(self) -> str:
         """Whose answer it is."""
         return self._plan.model_id

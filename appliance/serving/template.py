@@ -27,6 +27,8 @@ from appliance.serving.types import ChatMessage, Tool
 
 MAX_TEMPLATE_CHARS = 131_072  # the longest known ones have some 30,000
 MAX_CPU_S = 2.0
+AT_ONCE_STEPS, AT_ONCE_CPU_S = 20_000, 0.004
+"""What a rendering may take that the event loop waits for. R1's template takes six steps and 10 us a message."""
 _BASE_STEPS, _STEPS_PER_MESSAGE = 500_000, 1_000
 _BASE_CHARS, _CHARS_PER_INPUT_CHAR = 16_000_000, 32
 _MAX_REASON_CHARS = 500
@@ -55,6 +57,10 @@ class MessageStyle:
 
 
 DEFAULT_STYLE = MessageStyle()
+
+
+class NotAtOnce(Exception):
+    """The rendering takes longer than the event loop can wait: do it in a thread."""
 
 
 class _Raised(Exception):
@@ -108,18 +114,19 @@ class ChatTemplate:
         fence: Fence | None = None,
         continues: bool = False,
         thinking: bool | None = None,
+        at_once: bool = False,
     ) -> RenderedPrompt:
         """The prompt for ``messages``; with ``continues`` it ends where the last message ends, within its turn.
-        ``thinking`` is told to templates that can switch it.
+        ``thinking`` is told to templates that can switch it. ``at_once`` is for the event loop: bounds of milliseconds.
 
         Raises InvalidRequest when the template refuses them (with its own words) or cannot cope with them, and
-        ChatTemplateUnusable when it exceeds its bounds.
+        ChatTemplateUnusable when it exceeds its bounds; NotAtOnce when it does those of ``at_once``.
         """
         fence = fence or self.fence()
         if continues:
-            text = self._continued(messages, fence, tools, style)
+            text = self._continued(messages, fence, tools, style, at_once)
         else:
-            text = self._render(messages, fence.guard, add_generation_prompt, tools, style, thinking)
+            text = self._render(messages, fence.guard, add_generation_prompt, tools, style, thinking, at_once)
         segments = tuple(fence.segments(text))
         if not segments:
             raise InvalidRequest("The model's chat template makes an empty prompt of these messages.", param="messages")
@@ -138,12 +145,17 @@ class ChatTemplate:
         return text if fence is None else "".join(segment.text for segment in fence.segments(text))
 
     def _continued(
-        self, messages: Sequence[ChatMessage], fence: Fence, tools: Sequence[Tool], style: MessageStyle
+        self,
+        messages: Sequence[ChatMessage],
+        fence: Fence,
+        tools: Sequence[Tool],
+        style: MessageStyle,
+        at_once: bool,
     ) -> str:
         """Cut behind the last message's text: what the template writes after it would end the turn."""
         end = fence.trust("")
         last = replace(messages[-1], content=messages[-1].content + end)
-        text = self._render([*messages[:-1], last], fence.guard, False, tools, style)
+        text = self._render([*messages[:-1], last], fence.guard, False, tools, style, at_once=at_once)
         if text.count(end) != 1:
             raise InvalidRequest("The model's chat template has no way to continue the last message.", param="messages")
         return text.partition(end)[0]
@@ -156,6 +168,7 @@ class ChatTemplate:
         tools: Sequence[Tool] = (),
         style: MessageStyle = DEFAULT_STYLE,
         thinking: bool | None = None,
+        at_once: bool = False,
     ) -> str:
         size = sum(_chars(message) for message in messages) + sum(len(tool.parameters or "") for tool in tools)
         variables = {
@@ -169,10 +182,11 @@ class ChatTemplate:
         if thinking is not None:
             # Qwen3 and many others call it so; DeepSeek-V3.1 and later "thinking".
             variables |= {"enable_thinking": thinking, "thinking": thinking}
+        most_steps = _BASE_STEPS + _STEPS_PER_MESSAGE * (len(messages) + len(tools)) + size
         meter = RenderMeter(
-            max_steps=_BASE_STEPS + _STEPS_PER_MESSAGE * (len(messages) + len(tools)) + size,
+            max_steps=AT_ONCE_STEPS if at_once else most_steps,
             max_chars=_BASE_CHARS + _CHARS_PER_INPUT_CHAR * size,
-            max_cpu_s=MAX_CPU_S,
+            max_cpu_s=AT_ONCE_CPU_S if at_once else MAX_CPU_S,
         )
         try:
             return self._environment.render_metered(self._template, variables, meter)
@@ -181,6 +195,8 @@ class ChatTemplate:
                 f"The model's chat template refuses these messages: {_one_line(str(refusal))}", param="messages"
             ) from refusal
         except (RenderLimitExceeded, SecurityError, OverflowError) as error:
+            if at_once and isinstance(error, RenderLimitExceeded):
+                raise NotAtOnce from error
             raise _unusable(str(error)) from error
         except (RecursionError, MemoryError) as error:
             raise _unusable("it never comes to an end") from error

@@ -24,6 +24,7 @@ from appliance.settings import load_settings
 from drivers.support import VendorSupport
 from drivers.types import Device, ProbeResult
 from models.importer import import_gguf
+from tests.appliance.blocking import allow_looks_for_changes
 from tests.drivers.telemetry_parts import ScriptedMonitor, card
 
 TINY_R1 = Path(__file__).parents[1] / "fixtures" / "tiny_r1" / "gguf" / "Tiny-R1-Q8_0.gguf"
@@ -92,7 +93,8 @@ async def test_a_whole_life_never_blocks_the_event_loop(foundation: Foundation) 
     daemon = Daemon(foundation, reports)
     server = daemon._server()
     listener = bind("127.0.0.1", 0)
-    with listener, blockbuster_ctx("appliance"):
+    with listener, blockbuster_ctx("appliance") as blockbuster:
+        allow_looks_for_changes(blockbuster)
         life = asyncio.create_task(daemon._serve(server, listener))
         await asyncio.wait_for(reports.is_ready.wait(), 60)
         assert reports.setup is not None
@@ -122,7 +124,8 @@ async def test_cards_are_watched_from_the_start_to_the_end(foundation: Foundatio
     daemon = Daemon(foundation, reports, [vendor])
     server = daemon._server()
     listener = bind("127.0.0.1", 0)
-    with listener, blockbuster_ctx("appliance"):
+    with listener, blockbuster_ctx("appliance") as blockbuster:
+        allow_looks_for_changes(blockbuster)
         life = asyncio.create_task(daemon._serve(server, listener))
         await asyncio.wait_for(reports.is_ready.wait(), 60)
         headers = {"Authorization": f"Bearer {key}"}

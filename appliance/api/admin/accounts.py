@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from appliance.api.access import Access, caller_of
 from appliance.api.account import SlowLane, session_body
 from appliance.api.openapi import json_body
 from appliance.api.replies import RowId, empty_reply, json_reply, read_body
+from appliance.api.routes import Routes
 from appliance.schemas.accounts import (
     KeyBody,
     KeyCreate,
@@ -37,9 +38,9 @@ from appliance.security.roles import PERMISSIONS, Permission, Role
 from appliance.security.users import UserRecord
 
 
-def users_router(access: Access, accounts: Accounts, lane: SlowLane) -> APIRouter:
+def users_router(access: Access, accounts: Accounts, lane: SlowLane) -> Routes:
     """``/api/admin/users``."""
-    whole, prefix = APIRouter(), "/api/admin/users"
+    whole, prefix = Routes(), "/api/admin/users"
     whole.include_router(_user_reading(access.router(Permission.ACCOUNTS_READ, prefix=prefix, tag="users"), accounts))
     whole.include_router(
         _user_writing(access.router(Permission.ACCOUNTS_WRITE, prefix=prefix, tag="users"), accounts, lane)
@@ -50,7 +51,7 @@ def users_router(access: Access, accounts: Accounts, lane: SlowLane) -> APIRoute
     return whole
 
 
-def _user_reading(reading: APIRouter, accounts: Accounts) -> APIRouter:
+def _user_reading(reading: Routes, accounts: Accounts) -> Routes:
     users = accounts.users
 
     @reading.get("", response_model=UserList, operation_id="users_list")
@@ -73,7 +74,7 @@ def _user_reading(reading: APIRouter, accounts: Accounts) -> APIRouter:
     return reading
 
 
-def _user_writing(writing: APIRouter, accounts: Accounts, lane: SlowLane) -> APIRouter:
+def _user_writing(writing: Routes, accounts: Accounts, lane: SlowLane) -> Routes:
     users = accounts.users
 
     @writing.post(
@@ -123,7 +124,7 @@ def _user_writing(writing: APIRouter, accounts: Accounts, lane: SlowLane) -> API
     return writing
 
 
-def _password_reset(writing: APIRouter, accounts: Accounts, lane: SlowLane) -> APIRouter:
+def _password_reset(writing: Routes, accounts: Accounts, lane: SlowLane) -> Routes:
     @writing.post(
         "/{user_id}/password",
         status_code=204,
@@ -148,9 +149,9 @@ def _password_reset(writing: APIRouter, accounts: Accounts, lane: SlowLane) -> A
     return writing
 
 
-def keys_router(access: Access, accounts: Accounts) -> APIRouter:
+def keys_router(access: Access, accounts: Accounts) -> Routes:
     """``/api/admin/keys``."""
-    whole, prefix = APIRouter(), "/api/admin/keys"
+    whole, prefix = Routes(), "/api/admin/keys"
     reading = access.router(Permission.ACCOUNTS_READ, prefix=prefix, tag="keys")
     writing = access.router(Permission.ACCOUNTS_WRITE, prefix=prefix, tag="keys")
     keys = accounts.keys
@@ -206,9 +207,9 @@ def keys_router(access: Access, accounts: Accounts) -> APIRouter:
     return whole
 
 
-def sessions_router(access: Access, accounts: Accounts) -> APIRouter:
+def sessions_router(access: Access, accounts: Accounts) -> Routes:
     """``/api/admin/sessions``."""
-    whole, prefix = APIRouter(), "/api/admin/sessions"
+    whole, prefix = Routes(), "/api/admin/sessions"
     reading = access.router(Permission.ACCOUNTS_READ, prefix=prefix, tag="sessions")
     writing = access.router(Permission.ACCOUNTS_WRITE, prefix=prefix, tag="sessions")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.admin.trail import Trail
 from appliance.api.replies import json_reply
+from appliance.api.routes import Routes
 from appliance.schemas.alerts import AlertResult, AlertState, AlertTest
 
 
@@ -20,9 +21,9 @@ class AlertSource(Protocol):
     async def test(self) -> tuple[AlertResult, ...]: ...
 
 
-def alerts_router(alerts: AlertSource, trail: Trail) -> APIRouter:
+def alerts_router(alerts: AlertSource, trail: Trail) -> Routes:
     """The two routes. The test answers when every receiver has, or has not within ten seconds."""
-    router = APIRouter(prefix="/api/admin/alerts", tags=["alerts"])
+    router = Routes(prefix="/api/admin/alerts", tags=["alerts"])
 
     @router.get("", response_model=AlertState, operation_id="alerts")
     async def state() -> Response:

@@ -8,20 +8,21 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from appliance.api.access import caller_of
 from appliance.api.replies import NO_STORE, json_reply
+from appliance.api.routes import Routes
 from appliance.schemas.usage import AuditItem, AuditList, AuditQuery, AuditSelection, AuditVerdict
 from appliance.security.audit import AuditFilter, AuditLog
 from appliance.security.audit_chain import AuditRecord
 from appliance.security.identity import actor_of
 
 
-def audit_router(audit: AuditLog) -> APIRouter:
+def audit_router(audit: AuditLog) -> Routes:
     """The three routes."""
-    router = APIRouter(prefix="/api/admin/audit", tags=["audit"])
+    router = Routes(prefix="/api/admin/audit", tags=["audit"])
 
     @router.get("", response_model=AuditList, operation_id="audit_list")
     async def list_rows(query: Annotated[AuditQuery, Query()]) -> Response:

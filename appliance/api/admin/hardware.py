@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
+from appliance.api.routes import Routes
 from appliance.schemas.telemetry import Hardware
 
 
@@ -18,9 +18,9 @@ class HardwareSource(Protocol):
     async def refresh(self) -> Hardware: ...
 
 
-def hardware_router(hardware: HardwareSource) -> APIRouter:
+def hardware_router(hardware: HardwareSource) -> Routes:
     """The two routes."""
-    router = APIRouter(prefix="/api/admin/hardware", tags=["hardware"])
+    router = Routes(prefix="/api/admin/hardware", tags=["hardware"])
 
     @router.get("", response_model=Hardware, operation_id="hardware_last")
     async def last() -> Response:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.admin.trail import Trail
+from appliance.api.routes import Routes
 from appliance.schemas.issues import FixupResult, IssueList
 
 
@@ -21,9 +22,9 @@ class IssueSource(Protocol):
     async def fix(self, issue_id: str, name: str) -> FixupResult: ...
 
 
-def issues_router(issues: IssueSource, trail: Trail) -> APIRouter:
+def issues_router(issues: IssueSource, trail: Trail) -> Routes:
     """The routes."""
-    router = APIRouter(prefix="/api/admin/issues", tags=["issues"])
+    router = Routes(prefix="/api/admin/issues", tags=["issues"])
 
     @router.get("", response_model=IssueList, operation_id="issues_list")
     async def listed() -> Response:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Protocol
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from appliance.api.access import caller_of
 from appliance.api.openapi import json_body
 from appliance.api.replies import json_reply, read_body
+from appliance.api.routes import Routes
 from appliance.api.sse import EventStreamResponse, data_event
 from appliance.schemas.jobs import Job, JobList, JobRequest, JobWish
 from appliance.security.identity import Actor, actor_of
@@ -35,10 +36,10 @@ class JobSource(Protocol):
 EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
-def jobs_router(jobs: JobSource, *, keep_alive_s: float) -> APIRouter:
+def jobs_router(jobs: JobSource, *, keep_alive_s: float) -> Routes:
     """The routes. ``DELETE`` cancels; an event is the job as it is then, and the stream of one job ends with it,
     that of all when none goes on."""
-    router = APIRouter(prefix="/api/admin/jobs", tags=["jobs"])
+    router = Routes(prefix="/api/admin/jobs", tags=["jobs"])
 
     @router.get("", response_model=JobList, operation_id="jobs_list")
     async def listed(limit: Annotated[int, Query(ge=1, le=500)] = 100) -> Response:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from appliance.api.access import Access, caller_of
 from appliance.api.replies import empty_reply, json_reply
+from appliance.api.routes import Routes
 from appliance.schemas.operators import LiveRequests
 from appliance.security.audit import AuditLog
 from appliance.security.identity import actor_of
@@ -19,9 +20,9 @@ from appliance.serving.live import LiveStreams
 _MAX_ID_CHARS = 100
 
 
-def live_router(access: Access, live: LiveStreams, audit: AuditLog) -> APIRouter:
+def live_router(access: Access, live: LiveStreams, audit: AuditLog) -> Routes:
     """The two routes. The list names keys and people, as the request log does, so its rule is the log's."""
-    whole, prefix = APIRouter(), "/api/admin/requests/live"
+    whole, prefix = Routes(), "/api/admin/requests/live"
     reading = access.router(Permission.ACCOUNTS_READ, prefix=prefix, tag="requests")
     writing = access.router(Permission.ADMIN_WRITE, prefix=prefix, tag="requests")
 

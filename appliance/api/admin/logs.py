@@ -8,10 +8,11 @@ import logging
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any, Protocol
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from appliance.api.replies import json_reply
+from appliance.api.routes import Routes
 from appliance.api.sse import EventStreamResponse
 from appliance.log_ring import LogEntry, LogFilter, LogGap, LogPage
 from appliance.schemas.logs import LevelWord, LogFollow, LogItem, LogList, LogQuery, LogSelection
@@ -37,10 +38,10 @@ class LogSource(Protocol):
     ) -> AsyncGenerator[LogEntry | LogGap, None]: ...
 
 
-def logs_router(logs: LogSource, *, keep_alive_s: float) -> APIRouter:
+def logs_router(logs: LogSource, *, keep_alive_s: float) -> Routes:
     """The two routes. Events carry the line's number as their id, so a browser that comes back (``Last-Event-ID``)
     misses nothing that is still there; an event ``gap`` tells how many lines were lost."""
-    router = APIRouter(prefix="/api/admin/logs", tags=["logs"])
+    router = Routes(prefix="/api/admin/logs", tags=["logs"])
 
     @router.get("", response_model=LogList, operation_id="logs_list")
     async def listed(query: Annotated[LogQuery, Query()]) -> Response:

@@ -6,12 +6,13 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.access import caller_of
 from appliance.api.admin.trail import Trail
 from appliance.api.replies import empty_reply
+from appliance.api.routes import Routes
 from appliance.engine.base import EngineInfo
 from appliance.errors import ModelNotFound
 from appliance.schemas.models import LoadRequest, ModelEntries, ModelEntry, UnloadRequest
@@ -36,9 +37,9 @@ class ModelRemoval(Protocol):
     def remove(self, model_id: str, actor: Actor) -> None: ...
 
 
-def model_admin_router(models: ModelAdmin, removal: ModelRemoval, trail: Trail) -> APIRouter:
+def model_admin_router(models: ModelAdmin, removal: ModelRemoval, trail: Trail) -> Routes:
     """The routes. Each change answers when it is done, with the model as it is then; ``GET`` shows its progress."""
-    router = APIRouter(prefix="/api/admin/models", tags=["models"])
+    router = Routes(prefix="/api/admin/models", tags=["models"])
 
     async def entry(model_id: str) -> ModelEntry:
         found = (await models.entries()).models

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.admin.trail import Trail
+from appliance.api.routes import Routes
 from appliance.schemas.offload import Offload, OffloadList
 
 
@@ -21,9 +22,9 @@ class OffloadSource(Protocol):
     async def check_all(self) -> None: ...
 
 
-def offload_router(offload: OffloadSource, trail: Trail) -> APIRouter:
+def offload_router(offload: OffloadSource, trail: Trail) -> Routes:
     """The two routes."""
-    router = APIRouter(prefix="/api/admin/offload", tags=["offload"])
+    router = Routes(prefix="/api/admin/offload", tags=["offload"])
 
     @router.get("", response_model=OffloadList, operation_id="offload_verdicts")
     async def verdicts() -> Response:

@@ -6,10 +6,11 @@ import asyncio
 from dataclasses import dataclass
 from typing import Annotated, Protocol
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.responses import Response
 
 from appliance.api.replies import json_reply
+from appliance.api.routes import Routes
 from appliance.schemas.operators import About, ServingHistory, ServingQuery, StickList
 from appliance.schemas.plans import Plans, PlansQuery
 
@@ -48,9 +49,9 @@ class OperatorServices:
     serving: ServingSource
 
 
-def operators_router(source: OperatorServices) -> APIRouter:
+def operators_router(source: OperatorServices) -> Routes:
     """The four routes; none changes anything."""
-    router = APIRouter(prefix="/api/admin", tags=["operators"])
+    router = Routes(prefix="/api/admin", tags=["operators"])
 
     @router.get("/plans", response_model=Plans, operation_id="plans")
     async def plans(query: Annotated[PlansQuery, Query()]) -> Response:

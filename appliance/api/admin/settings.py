@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.access import caller_of
 from appliance.api.openapi import json_body
 from appliance.api.replies import json_reply, read_body
+from appliance.api.routes import Routes
 from appliance.schemas.settings import SettingList, SettingsChange
 from appliance.security.identity import Actor, actor_of
 
@@ -23,9 +24,9 @@ class SettingSource(Protocol):
     async def change(self, values: Mapping[str, Any], actor: Actor) -> SettingList: ...
 
 
-def settings_router(settings: SettingSource) -> APIRouter:
+def settings_router(settings: SettingSource) -> Routes:
     """The two routes."""
-    router = APIRouter(prefix="/api/admin/settings", tags=["settings"])
+    router = Routes(prefix="/api/admin/settings", tags=["settings"])
 
     @router.get("", response_model=SettingList, operation_id="settings_list")
     async def listed() -> Response:

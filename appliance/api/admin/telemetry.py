@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Protocol
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.responses import Response
 
+from appliance.api.routes import Routes
 from appliance.schemas.telemetry import HistoryQuery, Telemetry, TelemetryHistory, TelemetryQuery
 
 
@@ -19,9 +20,9 @@ class TelemetrySource(Protocol):
     def history(self, seconds: int, points: int, series: Sequence[str]) -> TelemetryHistory: ...
 
 
-def telemetry_router(telemetry: TelemetrySource) -> APIRouter:
+def telemetry_router(telemetry: TelemetrySource) -> Routes:
     """The two routes. They run in threads: an hour of many devices is more than the event loop may compute."""
-    router = APIRouter(prefix="/api/admin/telemetry", tags=["telemetry"])
+    router = Routes(prefix="/api/admin/telemetry", tags=["telemetry"])
 
     @router.get("", response_model=Telemetry, operation_id="telemetry_now")
     def now(query: Annotated[TelemetryQuery, Query()]) -> Response:

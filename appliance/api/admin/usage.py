@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import Path, Query, Request
 from starlette.responses import Response, StreamingResponse
 
 from appliance.api.admin.trail import Trail
 from appliance.api.replies import NO_STORE, json_reply
+from appliance.api.routes import Routes
 from appliance.schemas.usage import (
     RequestItem,
     RequestList,
@@ -26,9 +27,9 @@ from appliance.schemas.usage import (
 from appliance.usage.report import UsageFilter, UsageReport, to_csv
 
 
-def usage_router(report: UsageReport) -> APIRouter:
+def usage_router(report: UsageReport) -> Routes:
     """The two routes."""
-    router = APIRouter(prefix="/api/admin", tags=["usage"])
+    router = Routes(prefix="/api/admin", tags=["usage"])
 
     @router.get("/usage", response_model=UsageList, operation_id="usage")
     async def usage(query: Annotated[UsageQuery, Query()]) -> Response:
@@ -69,9 +70,9 @@ def usage_router(report: UsageReport) -> APIRouter:
     return router
 
 
-def texts_router(report: UsageReport, trail: Trail) -> APIRouter:
+def texts_router(report: UsageReport, trail: Trail) -> Routes:
     """What was asked and answered, where it is kept. Each look is a row of the audit log."""
-    router = APIRouter(prefix="/api/admin/requests", tags=["usage"])
+    router = Routes(prefix="/api/admin/requests", tags=["usage"])
 
     @router.get("/{request_id}/text", response_model=RequestTexts, operation_id="requests_text")
     async def text(request: Request, request_id: Annotated[str, Path(max_length=64)]) -> Response:

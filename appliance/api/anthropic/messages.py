@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.anthropic.events import MessageWriter
@@ -21,6 +21,7 @@ from appliance.api.anthropic.translate import (
 from appliance.api.disconnect import unless_disconnected
 from appliance.api.exchange import NO_STORE, declared, owner_of, read_whole, streamed, to_headers, to_ignored_header
 from appliance.api.openapi import json_body
+from appliance.api.routes import Routes
 from appliance.api.validation import parse_body
 from appliance.errors import ContextLengthExceeded
 from appliance.schemas.anthropic_request import CountTokensRequest, MessagesRequest
@@ -30,9 +31,9 @@ from appliance.serving.types import ChatRequest
 from appliance.serving.whole import WholeAnswer
 
 
-def messages_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
+def messages_router(chat: ChatService, *, keep_alive_s: float) -> Routes:
     """The routes."""
-    router = APIRouter(tags=["messages"])
+    router = Routes(tags=["messages"])
 
     @router.post("/messages", response_model=Message, openapi_extra=json_body(MessagesRequest.__name__))
     async def create_message(request: Request) -> Response:

@@ -8,7 +8,7 @@ from contextlib import aclosing
 
 import msgspec
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.access import caller_of
@@ -16,6 +16,7 @@ from appliance.api.chats.bodies import chat_body, count_body, message_body, usag
 from appliance.api.health import StatusSource
 from appliance.api.openapi import json_body
 from appliance.api.replies import RowId, empty_reply, json_reply, read_body
+from appliance.api.routes import Routes
 from appliance.api.sse import EventStreamResponse
 from appliance.chats.live import (
     Ended,
@@ -40,15 +41,15 @@ _log = structlog.get_logger(__name__)
 _encode = msgspec.json.Encoder().encode
 
 
-def answers_router(chats: Chats, models: StatusSource, *, keep_alive_s: float) -> APIRouter:
+def answers_router(chats: Chats, models: StatusSource, *, keep_alive_s: float) -> Routes:
     """The routes. ``models`` knows the box's default."""
-    router = APIRouter(prefix="/api/chats", tags=["chats"])
+    router = Routes(prefix="/api/chats", tags=["chats"])
     _asking(router, chats, models)
     _looking_on(router, chats, keep_alive_s)
     return router
 
 
-def _asking(router: APIRouter, chats: Chats, models: StatusSource) -> None:
+def _asking(router: Routes, chats: Chats, models: StatusSource) -> None:
     async def asked(request: Request, owner: str, chat_id: int | None) -> Asked:
         body = await read_body(request, MessageCreate, most_bytes=MOST_BODY_BYTES)
         if body.content is None and body.parent_id is None:
@@ -107,7 +108,7 @@ def _asking(router: APIRouter, chats: Chats, models: StatusSource) -> None:
         return json_reply(count_body(await chats.count(owner, None, question)))
 
 
-def _looking_on(router: APIRouter, chats: Chats, keep_alive_s: float) -> None:
+def _looking_on(router: Routes, chats: Chats, keep_alive_s: float) -> None:
     @router.get("/{chat_id}/answers/{answer_id}/events", response_class=Response, operation_id="chats_answer_events")
     async def events(request: Request, chat_id: RowId, answer_id: RowId, after: str | None = None) -> Response:
         owner = caller_of(request).subject

@@ -6,12 +6,13 @@ import asyncio
 from typing import Annotated
 from urllib.parse import unquote
 
-from fastapi import APIRouter, Header, Query, Request
+from fastapi import Header, Query, Request
 from starlette.responses import Response
 
 from appliance.api.access import caller_of
 from appliance.api.chats.bodies import attachment_body
 from appliance.api.replies import RowId, empty_reply, json_reply, read_bytes
+from appliance.api.routes import Routes
 from appliance.chats.extract import MOST_FILE_BYTES
 from appliance.chats.service import Chats
 from appliance.schemas.chats import AttachmentBody, ModelId
@@ -24,9 +25,9 @@ _RAW_BODY = {
 }
 
 
-def attachments_router(chats: Chats) -> APIRouter:
+def attachments_router(chats: Chats) -> Routes:
     """The routes."""
-    router = APIRouter(prefix="/api/attachments", tags=["chats"])
+    router = Routes(prefix="/api/attachments", tags=["chats"])
 
     @router.post(
         "",

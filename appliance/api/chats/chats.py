@@ -6,13 +6,14 @@ import asyncio
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from appliance.api.access import caller_of
 from appliance.api.chats.bodies import chat_body, chat_detail, chat_list
 from appliance.api.openapi import json_body
 from appliance.api.replies import NO_STORE, RowId, empty_reply, json_reply, read_body
+from appliance.api.routes import Routes
 from appliance.chats.export import to_markdown
 from appliance.chats.service import Chats
 from appliance.schemas.chats import (
@@ -27,15 +28,15 @@ from appliance.schemas.chats import (
 )
 
 
-def chats_router(chats: Chats) -> APIRouter:
+def chats_router(chats: Chats) -> Routes:
     """The routes. Everybody sees their own chats alone: a key's are the key's."""
-    router = APIRouter(prefix="/api/chats", tags=["chats"])
+    router = Routes(prefix="/api/chats", tags=["chats"])
     _all_chats(router, chats)
     _one_chat(router, chats)
     return router
 
 
-def _all_chats(router: APIRouter, chats: Chats) -> None:
+def _all_chats(router: Routes, chats: Chats) -> None:
     @router.get("", response_model=ChatList, operation_id="chats_list")
     async def list_chats(request: Request, query: Annotated[ChatQuery, Query()]) -> Response:
         owner, found = caller_of(request).subject, chats.chats
@@ -62,7 +63,7 @@ def _all_chats(router: APIRouter, chats: Chats) -> None:
         return json_reply(DeletedChats(deleted=await chats.delete_all(caller_of(request).subject)))
 
 
-def _one_chat(router: APIRouter, chats: Chats) -> None:
+def _one_chat(router: Routes, chats: Chats) -> None:
     @router.get("/{chat_id}", response_model=ChatDetail, operation_id="chats_get")
     async def get_chat(request: Request, chat_id: RowId) -> Response:
         chat, messages = await chats.tree(caller_of(request).subject, chat_id)

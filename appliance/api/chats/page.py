@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.access import Access, session_secret
 from appliance.api.account import me_body
 from appliance.api.replies import json_reply
+from appliance.api.routes import Routes
 from appliance.chats.attachments import MOST_PER_MESSAGE
 from appliance.chats.extract import MOST_CHARACTERS, MOST_FILE_BYTES
 from appliance.chats.service import Chats
@@ -32,9 +33,9 @@ class ModelDirectory(Protocol):
 
 def page_router(
     access: Access, accounts: Accounts, chats: Chats, chat: ChatService, models: ModelDirectory, version: str
-) -> APIRouter:
+) -> Routes:
     """The route. It is public, and tells a stranger that there is a login."""
-    router = APIRouter(tags=["chats"])
+    router = Routes(tags=["chats"])
 
     @router.get("/api/page", response_model=PageBody, operation_id="page")
     async def page(request: Request) -> Response:

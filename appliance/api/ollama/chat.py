@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.disconnect import unless_disconnected
@@ -20,15 +20,16 @@ from appliance.api.exchange import (
 from appliance.api.ollama.lines import Asked, LineWriter, encoded, loaded, whole
 from appliance.api.ollama.translate import asks_nothing, to_ignored_fields, to_request
 from appliance.api.openapi import json_body
+from appliance.api.routes import Routes
 from appliance.api.validation import parse_body
 from appliance.schemas.ollama_request import ChatCall, GenerateBody
 from appliance.schemas.ollama_response import ChatAnswer, GenerateAnswer
 from appliance.serving.chat import ChatService
 
 
-def answers_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
+def answers_router(chat: ChatService, *, keep_alive_s: float) -> Routes:
     """The routes."""
-    router = APIRouter(tags=["ollama"])
+    router = Routes(tags=["ollama"])
 
     async def answer(request: Request, body: ChatCall | GenerateBody) -> Response:
         asked = Asked(

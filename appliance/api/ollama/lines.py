@@ -3,6 +3,7 @@ text are encoded anew."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,8 +44,7 @@ _encode = msgspec.json.Encoder().encode
 _NS = 1_000_000_000
 
 _SPACE = b" "
-LINES = StreamForm(media_type="application/x-ndjson", comment=lambda _text: _SPACE, keep_alive=_SPACE)
-"""A line of JSON may begin with spaces, and there is nothing else that a reader would skip."""
+"""What fills silences: a line of JSON may begin with spaces, and there is nothing else that a reader would skip."""
 
 
 def now() -> str:
@@ -86,13 +86,16 @@ def whole(asked: Asked, stream: ChatStream, answer: WholeAnswer) -> ChatAnswer |
 class LineWriter:
     """Writes one answer, a line for each piece. Satisfies ``exchange.AnswerWriter``.
 
-    Calls of tools come whole, each as soon as it is. One that turns out to be none is text.
+    Calls of tools come whole, each as soon as it is. One that turns out to be none is text. What is no part of the
+    answer (a place in the queue, how far a load is) comes as lines without text: a field of theirs that is not Ollama's
+    is passed over by its clients, and a line without text changes nothing.
     """
-
-    form = LINES
 
     def __init__(self, asked: Asked) -> None:
         self._asked = asked
+        self.form = StreamForm(
+            media_type="application/x-ndjson", comment=lambda text: self._aside({"note": text}), keep_alive=_SPACE
+        )
         self._stream: ChatStream | None = None
         self._calls: dict[int, tuple[ToolCallDelta, list[str]]] = {}
         self._head = _encode({"model": asked.model}).removesuffix(b"}") + b',"created_at":"'
@@ -130,12 +133,18 @@ class LineWriter:
                 yield _line(_answer(self._asked, **ending))
 
     def queued(self, queued: Queued) -> bytes:
-        """Nothing: a line of Ollama's has no place for it."""
-        del queued
-        return b""
+        """Where the request stands."""
+        place: dict[str, object] = {"position": queued.position}
+        if queued.wait_s is not None:
+            place["wait_s"] = math.ceil(queued.wait_s)
+        return self._aside({"queued": place})
 
     def failed(self, error: ErrorDescription) -> bytes:
         return ollama_envelope(error) + b"\n"
+
+    def _aside(self, told: dict[str, object]) -> bytes:
+        empty = self._text + b'""' + self._after
+        return self._head + now().encode() + empty + b',"r1box":' + _encode(told) + self._end
 
     def _piece(self, before: bytes, text: str, logprobs: Sequence[TokenLogprob] = ()) -> bytes:
         after = self._after

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
@@ -17,6 +17,7 @@ from appliance.api.exchange import LATEST, NO_STORE, declared, to_ignored, to_ig
 from appliance.api.ollama.errors import NoEmbeddings, NotByThisApi
 from appliance.api.ollama.translate import extra_fields, shortened
 from appliance.api.openapi import json_body
+from appliance.api.routes import Routes
 from appliance.api.validation import MissingParameter, parse_body
 from appliance.errors import ModelNotFound
 from appliance.schemas.models import ModelEntries, ModelEntry
@@ -52,9 +53,9 @@ class Directory(Protocol):
 Served = Callable[[str], ServedModel | None]
 
 
-def catalogue_router(models: Directory, served: Served, version: str) -> APIRouter:
+def catalogue_router(models: Directory, served: Served, version: str) -> Routes:
     """The routes; ``served`` gives what is known of a loaded model, ``version`` is the box's own."""
-    router = APIRouter(tags=["ollama"])
+    router = Routes(tags=["ollama"])
 
     async def found() -> list[tuple[str, int, ModelEntry]]:
         """Models that a request may name: id, when it came, what the store has of it."""
@@ -93,10 +94,10 @@ def catalogue_router(models: Directory, served: Served, version: str) -> APIRout
     return router
 
 
-def refusals_router() -> APIRouter:
+def refusals_router() -> Routes:
     """Routes of Ollama's that this box has not. A plain refusal tells more than a 404, which clients take for a missing
     model and answer with a download."""
-    router = APIRouter(include_in_schema=False)
+    router = Routes(include_in_schema=False)
 
     async def no_embeddings() -> Response:
         raise NoEmbeddings

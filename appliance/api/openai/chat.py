@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.disconnect import unless_disconnected
@@ -22,6 +22,7 @@ from appliance.api.openai.translate import (
     to_usage,
 )
 from appliance.api.openapi import json_body
+from appliance.api.routes import Routes
 from appliance.api.sse import data_event, queued_comment
 from appliance.api.validation import parse_body
 from appliance.errors import AppError, describe
@@ -56,9 +57,9 @@ _UNWANTED_FIELDS = {
 """Fields of a whole answer's message that are not there."""
 
 
-def chat_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
+def chat_router(chat: ChatService, *, keep_alive_s: float) -> Routes:
     """The route."""
-    router = APIRouter(tags=["chat"])
+    router = Routes(tags=["chat"])
 
     @router.post(
         "/chat/completions",

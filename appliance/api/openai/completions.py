@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import structlog
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.disconnect import unless_disconnected
@@ -25,6 +25,7 @@ from appliance.api.openai.translate import (
     to_usage,
 )
 from appliance.api.openapi import json_body
+from appliance.api.routes import Routes
 from appliance.api.sse import data_event, queued_comment
 from appliance.api.validation import parse_body
 from appliance.engine.request import TokenLogprob
@@ -50,9 +51,9 @@ DEFAULT_MAX_TOKENS = 16
 """OpenAI's; clients that want more say so."""
 
 
-def completions_router(chat: ChatService, *, keep_alive_s: float) -> APIRouter:
+def completions_router(chat: ChatService, *, keep_alive_s: float) -> Routes:
     """The route."""
-    router = APIRouter(tags=["completions"])
+    router = Routes(tags=["completions"])
 
     @router.post("/completions", response_model=Completion, openapi_extra=json_body(CompletionBody.__name__))
     async def create_completion(request: Request) -> Response:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
 from appliance.api.anthropic.models import to_info, to_page
 from appliance.api.dialects import ANTHROPIC_VERSION
 from appliance.api.exchange import to_model_id
+from appliance.api.routes import Routes
 from appliance.engine.base import EngineState, EngineStatus
 from appliance.errors import ModelNotFound
 from appliance.schemas.openai_response import ModelCard, ModelList
@@ -25,9 +26,9 @@ class ModelDirectory(Protocol):
     def status(self, model_id: str | None = None) -> EngineStatus: ...
 
 
-def models_router(models: ModelDirectory) -> APIRouter:
+def models_router(models: ModelDirectory) -> Routes:
     """The two routes. ``models`` is read anew for each request."""
-    router = APIRouter(tags=["models"])
+    router = Routes(tags=["models"])
 
     @router.get("/models", response_model=ModelList)
     async def list_models(request: Request) -> Response:

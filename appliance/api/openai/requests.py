@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.access import caller_of
+from appliance.api.routes import Routes
 from appliance.schemas.requests import RunningRequest
 from appliance.serving.chat import ChatService
 
@@ -13,9 +14,9 @@ _MAX_ID_CHARS = 100
 _COMPLETION = "chatcmpl-"
 
 
-def requests_router(chat: ChatService) -> APIRouter:
+def requests_router(chat: ChatService) -> Routes:
     """The route. Only the caller's own requests are found: those of the same key, or of the same person."""
-    router = APIRouter(tags=["chat"])
+    router = Routes(tags=["chat"])
 
     @router.post("/chat/requests/{request_id}/answer_now", response_model=RunningRequest)
     async def answer_now(request_id: str, request: Request) -> Response:

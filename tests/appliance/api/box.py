@@ -24,6 +24,7 @@ from appliance.jobs.updates import UpdateDoor
 from appliance.live_settings import LiveSettings
 from appliance.log_ring import LogRing
 from appliance.logs import add_sink
+from appliance.metrics.alerts import AlertCollector
 from appliance.metrics.build import BuildCollector
 from appliance.metrics.cluster import ClusterCollector
 from appliance.metrics.devices import DeviceCollector
@@ -311,6 +312,7 @@ def make_box(folder: Path) -> Box:
                 OffloadCollector(verdicts.verdicts),
                 IssueCollector(issues.issues),
                 ClusterCollector(lambda: LED),
+                AlertCollector(operations.alerts.state),
             ),
             telemetry=telemetry,
             hardware=hardware,

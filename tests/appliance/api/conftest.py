@@ -16,6 +16,7 @@ from openai import AsyncOpenAI
 
 from appliance.logs import configure_logging
 from tests.appliance.api.box import Box, make_box
+from tests.appliance.blocking import allow_looks_for_changes
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +25,7 @@ def _nothing_blocks_the_event_loop() -> Iterator[None]:
         # A traceback that is logged shows source lines, which Python reads then and there.
         for function in ("os.stat", "io.BufferedReader.read", "io.TextIOWrapper.read"):
             blockbuster.functions[function].can_block_in("linecache.py", {"checkcache", "updatecache"})
+        allow_looks_for_changes(blockbuster)
         yield
 
 

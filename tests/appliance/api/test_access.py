@@ -10,9 +10,10 @@ from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 
 from appliance.api.access import Access, Entry, check_rules
+from appliance.api.routes import Routes
 from appliance.security.keys import Grant
 from appliance.security.roles import PERMISSIONS, Permission, Role
 from tests.appliance.api.box import Box
@@ -39,6 +40,7 @@ def documented_routes() -> dict[tuple[str, str], str]:
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if len(cells) == 2 and cells[0].startswith("`") and " /" in cells[0]:
             method, path = cells[0].strip("`").split(" ")
+            assert (method, path) not in table, f"{method} {path} stands there twice"
             table[method, path] = cells[1].strip("`")
     return table
 
@@ -139,13 +141,13 @@ def test_a_route_without_a_rule_stops_the_start(box: Box) -> None:
     app, access = FastAPI(openapi_url=None, docs_url=None, redoc_url=None), Access(box.accounts)
     good = access.router(Permission.METRICS)
     good.get("/good")(lambda: None)
-    app.include_router(good)
+    good.mount(app)
     check_rules(app)
-    twice = APIRouter()
+    twice = Routes()
     twice.include_router(good)
     outer = access.router(Entry.PUBLIC)
     outer.include_router(twice, prefix="/twice")
-    app.include_router(outer)
+    outer.mount(app)
     with pytest.raises(AssertionError, match="GET /twice/good has 2 access rules"):
         check_rules(app)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from appliance.errors import ContextLengthExceeded
-from appliance.serving.prompt import CountedPrompt, _fewest_turns
+from appliance.serving.prompt import AT_ONCE_CHARS, CountedPrompt, PromptMaker, _fewest_turns
 from appliance.serving.types import ChatMessage, Trimmed
 from tests.appliance.serving.box import Box
 from tests.appliance.serving.samples import ASSISTANT, BOS, EOS, R1, R1_0528, USER, assistant, system, user
@@ -31,6 +33,42 @@ def talk(turns: int, *, chars: int = 200, last: str = "last") -> list[ChatMessag
 async def tokens_of(box: Box, *messages: ChatMessage, model: str = R1.id) -> int:
     async with await box.open(*messages, model=model, max_tokens=1) as stream:
         return stream.prompt_tokens
+
+
+async def test_usual_prompts_are_made_at_once_and_large_ones_in_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[bool] = []
+    box = Box(info=replace(FAKE_INFO, context_tokens=1_000_000))
+    make = PromptMaker._prompt
+
+    def noted(self: PromptMaker, work: Any, *, at_once: bool = False) -> Any:
+        made.append(threading.current_thread() is threading.main_thread())
+        return make(self, work, at_once=at_once)
+
+    monkeypatch.setattr(PromptMaker, "_prompt", noted)
+    # The first prompt compiles the template, which nobody waits for in the event loop.
+    for text in ("Hi", "Hi", "x" * AT_ONCE_CHARS, "Hi"):
+        await box.answer(user(text))
+    assert made == [False, True, False, True]
+    assert len({box.engine.prompts[0], box.engine.prompts[1], box.engine.prompts[3]}) == 1
+
+
+async def test_a_slow_template_is_left_to_threads_from_its_first_slow_prompt_on() -> None:
+    slow = "{% for a in range(200) %}{% for b in range(200) %}{% endfor %}{% endfor %}{{ messages[-1].content }}"
+    box = Box()
+    box.models["slow"] = replace(R1, id="slow", chat_template=slow)
+    threads: list[bool] = []
+    make = box.chat._prompts._prompt
+
+    def noted(work: Any, *, at_once: bool = False) -> Any:
+        threads.append(not at_once)
+        return make(work, at_once=at_once)
+
+    box.chat._prompts._prompt = noted  # type: ignore[method-assign]
+    for _ in range(3):
+        async with await box.open(user("Hi"), model="slow"):
+            pass
+    # In a thread because it is new; at once and given up; in threads.
+    assert threads == [True, False, True, True]
 
 
 async def test_what_fits_is_not_trimmed() -> None:

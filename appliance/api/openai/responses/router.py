@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import msgspec
 import structlog
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from appliance.api.disconnect import unless_disconnected
@@ -21,6 +21,7 @@ from appliance.api.openai.responses.output import OutputWriter
 from appliance.api.openai.responses.request import ignored, to_chat, wants_logprobs, wants_seals
 from appliance.api.openai.responses.store import ResponseStore, StoredResponse
 from appliance.api.openapi import json_body
+from appliance.api.routes import Routes
 from appliance.api.sse import queued_comment
 from appliance.api.validation import parse_body
 from appliance.engine.request import FinishReason
@@ -51,9 +52,9 @@ class _Work:
         return OutputWriter(seals=wants_seals(self.body), with_logprobs=wants_logprobs(self.body))
 
 
-def responses_router(chat: ChatService, store: ResponseStore, *, keep_alive_s: float) -> APIRouter:
+def responses_router(chat: ChatService, store: ResponseStore, *, keep_alive_s: float) -> Routes:
     """The routes."""
-    router = APIRouter(tags=["responses"])
+    router = Routes(tags=["responses"])
 
     @router.post("/responses", openapi_extra=json_body(ResponseRequest.__name__))
     async def create_response(request: Request) -> Response:

@@ -196,6 +196,7 @@ async def test_waiting_requests_see_their_place(openai: AsyncOpenAI, address: st
         httpx.AsyncClient(base_url=address, headers=box.authorization) as client,
         client.stream("POST", "/v1/chat/completions", json=body(stream=True)) as response,
     ):
+        assert response.headers["x-r1box-queued"] == "position=1"
         lines = response.aiter_lines()
         assert await anext(lines) == ": queued position=1"
         with pytest.raises(openai_package.RateLimitError) as caught:
