@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from appliance.api.access import caller_of
@@ -13,6 +13,7 @@ from appliance.api.admin.jobs import JobSource
 from appliance.api.admin.trail import Trail
 from appliance.api.openapi import json_body
 from appliance.api.replies import json_reply, read_body
+from appliance.api.routes import Routes
 from appliance.schemas.jobs import Job, UpdateWish
 from appliance.schemas.updates import RollbackOrder, UpdateDone, UpdateOrder, Updates
 from appliance.security.identity import actor_of
@@ -32,9 +33,9 @@ class UpdateDesk(Protocol):
     def restart(self) -> UpdateDone: ...
 
 
-def updates_router(source: UpdateSource, desk: UpdateDesk, jobs: JobSource, trail: Trail) -> APIRouter:
+def updates_router(source: UpdateSource, desk: UpdateDesk, jobs: JobSource, trail: Trail) -> Routes:
     """The routes. An update is a job of the kind ``update``; going back answers when the other system is the next."""
-    router = APIRouter(prefix="/api/admin/updates", tags=["updates"])
+    router = Routes(prefix="/api/admin/updates", tags=["updates"])
 
     @router.get("", response_model=Updates, operation_id="updates")
     async def updates() -> Response:
