@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from appliance.api.replies import json_reply
+from appliance.api.routes import Routes
 from appliance.schemas.cluster import ClusterStatus
 
 
@@ -17,9 +17,9 @@ class ClusterSource(Protocol):
     async def status(self) -> ClusterStatus: ...
 
 
-def cluster_router(cluster: ClusterSource) -> APIRouter:
+def cluster_router(cluster: ClusterSource) -> Routes:
     """The route."""
-    router = APIRouter(prefix="/api/admin/cluster", tags=["cluster"])
+    router = Routes(prefix="/api/admin/cluster", tags=["cluster"])
 
     @router.get("", response_model=ClusterStatus, operation_id="cluster")
     async def status() -> Response:

@@ -22,6 +22,9 @@ export const ZH_FINDINGS: Readonly<Record<string, string>> = {
   clock_wrong: '系统时钟不正确。',
   certificate_ends: '服务器证书即将到期或已到期。',
   alerts_not_delivered: '告警无法送达接收地址。',
+  cluster_box_away: '集群中的一台设备没有响应。',
+  cluster_model_missing: '集群中的一台设备没有所需的模型。',
+  cluster_left_out: '这台设备没有参与集群。',
 
   weights_on_processor: '超过一半的权重不在加速卡上。',
   weights_partly_on_processor: '部分权重不在加速卡上。',
