@@ -23,7 +23,7 @@ PROMPT_SHARE_WITHOUT_FLASH = 0.8
 LONGEST_BESIDE_DECODE_S = 0.33
 """Bound for a step that ``PROMPT_SHARE`` makes longer."""
 
-ALONE_TARGET_S = 0.25
+ALONE_TARGET_S = 0.4
 """A step of prompts alone: how long a request that comes during it waits to be looked at."""
 
 SMALLEST_CHUNK = 16
