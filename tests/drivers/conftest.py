@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from drivers.command import minimal_environment
 from drivers.host import Memory
@@ -14,10 +13,6 @@ from drivers.nvidia import NvidiaProbe
 from drivers.types import ProbeResult
 from tests.fakes.dcmi.build import build_fake_dcmi
 from tests.fakes.nvml.build import build_fake_nvml, write_scenario
-
-# A busy machine is no error of the code under test.
-settings.register_profile("drivers", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("drivers")
 
 HOST_MEMORY = Memory(total_bytes=128 << 30, available_bytes=100 << 30)
 

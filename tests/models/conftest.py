@@ -5,14 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
 
 from models.catalogue import load_catalogue
 from models.model_store import ModelStore
 from models.types import Catalogue
-
-settings.register_profile("models", deadline=None)
-settings.load_profile("models")  # a busy machine is no error of the code under test
 
 
 @pytest.fixture(scope="session")
