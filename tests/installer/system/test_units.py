@@ -54,7 +54,7 @@ if ANALYZE is not None:
         layout = installed(tmp_path)
         own = ROOT / "installer/media/live-build/includes.chroot_after_packages"
         shutil.copytree(own, tmp_path, dirs_exist_ok=True)
-        for name in ("usr/bin/r1box-install", "usr/bin/ssh-keygen"):
+        for name in ("usr/bin/r1box-install", "usr/bin/ssh-keygen", "bin/mkdir", "bin/rmdir", "bin/umount"):
             (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
             (tmp_path / name).touch(mode=0o755)
         names = [path.name for path in sorted((own / "usr/lib/systemd/system").iterdir())]
