@@ -78,11 +78,8 @@ class Console:
 
     def install(self, name: str) -> float:
         """Have an update of the stick written and the machine restarted; the seconds of the writing."""
-        path = next(one["path"] for one in self.updates()["files"] if name in one["name"])
         begun = time.monotonic()
-        answer = self._client.post("/api/admin/updates", json={"path": path, "restart": True})
-        assert answer.status_code == 202, answer.text
-        job = answer.json()
+        job = self.begin(name)
         while job["state"] in {"queued", "running"}:
             time.sleep(POLL_S)
             try:
@@ -92,6 +89,21 @@ class Console:
                 break
         assert job["state"] != "failed", job["error"]
         return time.monotonic() - begun
+
+    def begin(self, name: str) -> dict[str, Any]:
+        """The job that writes an update of the stick."""
+        path = next(one["path"] for one in self.updates()["files"] if name in one["name"])
+        answer = self._client.post("/api/admin/updates", json={"path": path, "restart": True})
+        assert answer.status_code == 202, answer.text
+        job: dict[str, Any] = answer.json()
+        return job
+
+    def wait_for_phase(self, job: dict[str, Any], words: str) -> None:
+        """Until RAUC says that it does this."""
+        while words not in (job["progress"]["phase"] or ""):
+            assert job["state"] in {"queued", "running"}, job
+            time.sleep(POLL_S / 4)
+            job = self._client.get(f"/api/admin/jobs/{job['id']}").json()
 
     def roll_back(self) -> None:
         answer = self._client.post("/api/admin/updates/rollback", json={})
@@ -136,3 +148,21 @@ def test_forwards_back_and_back_by_itself(medium: Medium, stick: Path) -> None:
         assert chat(web, key) > 0
         on_guest(medium, ssh, "systemctl poweroff --no-block")
         guest.wait_ended(300)
+
+
+@pytest.mark.timeout(INSTALL_S + 2 * START_S + UPDATE_S)
+def test_a_power_cut_while_an_update_is_written(medium: Medium, stick: Path) -> None:
+    target = copy_of(install(medium, "bios"), "update-cut.img")
+    web, ssh = free_port(), free_port()
+    plan = Plan("bios", (target, Drive(stick, "usb")), ((web, 8080), (ssh, 22)), restarts=True)
+    with Guest(plan, medium.work / "update-cut-1.log") as guest:
+        guest.wait_for("Slot A is good", START_S)
+        key = on_guest(medium, ssh, "-u r1box r1box keys create test --quiet --scope all").strip()
+        console = Console(guest, web, key)
+        console.wait_for_phase(console.begin("0.2.0"), "Copying image to rootfs.1")
+        guest.kill()
+    with Guest(plan, medium.work / "update-cut-2.log") as guest:
+        guest.wait_for("Slot A is good", START_S)
+        told = Console(guest, web, key).updates()
+        assert (told["booted"], told["next"], told["can_roll_back"]) == ("A", "A", False)
+        assert chat(web, key) > 0
