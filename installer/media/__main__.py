@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import argparse
 import os
+import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from drivers.command import minimal_environment, run
 from installer.media import bundle, iso
 from installer.media.live_build import FLAVOURS
-from installer.media.mirrors import OVERRIDE, SOURCES, NoMirror, read_mirrors
+from installer.media.mirrors import OVERRIDE, SOURCES, NoMirror, network_names, read_mirrors
 from installer.pack.__main__ import version_of
 
 FAILED, LACKING = 1, 2
@@ -65,12 +67,20 @@ def _iso(options: argparse.Namespace) -> Path:
         raise FileNotFoundError(f"There is no r1box_*_{options.architecture}.deb in {options.out}. Next: make deb")
     order = iso.Order(
         version_of(tree), FLAVOURS[options.architecture], package.absolute(), options.work.absolute(),
-        options.out.absolute(), options.keys, options.update_authority,
+        options.out.absolute(), options.keys, options.update_authority, _names(),
     )  # fmt: skip
     iso.check_machine()
     named = os.environ.get(OVERRIDE)
     mirrors = read_mirrors([Path(named)] if named else [SOURCES, Path("/etc/apt/sources.list")])
     return iso.make(order, mirrors)
+
+
+def _names() -> tuple[str, ...]:
+    """Names of this machine's network. Raises OSError."""
+    resolver = Path("/etc/resolv.conf")
+    told = resolver.read_text("utf-8") if resolver.is_file() else ""
+    apt = run(("apt-config", "dump"), timeout_s=60.0, environment=minimal_environment()).stdout
+    return network_names(os.environ, told, apt, platform.node())
 
 
 def _bundle(options: argparse.Namespace) -> Path:

@@ -24,6 +24,8 @@ _STEP_S = 600.0
 _BUILD_S = 3 * 3600.0
 _BLOCK_BYTES = 4 << 20
 _MOST_LOG_BYTES = 64 << 20
+KNOWN = "/usr/lib/r1box/update-ca.pem"
+"""In every image's etc/rauc: a search that does not find it finds nothing."""
 
 
 class IsoFailed(Exception):
@@ -37,7 +39,8 @@ class IsoFailed(Exception):
 @dataclass(frozen=True, slots=True)
 class Order:
     """``keys``: folder of public keys (*.pub) whose bundles the image accepts; ``update_authority``: certificate of
-    those who may sign updates. None of either: the image accepts nobody's."""
+    those who may sign updates. None of either: the image accepts nobody's. ``names`` of this machine's network may not
+    be in the image, beside those of the mirrors."""
 
     version: str
     flavour: Flavour
@@ -46,6 +49,7 @@ class Order:
     out: Path
     keys: Path | None = None
     update_authority: Path | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -131,13 +135,17 @@ def finish(order: Order, mirrors: Mirrors) -> Path:
     write_note(live, order.version)
     order.out.mkdir(parents=True, exist_ok=True)
     _run(hybrid_argv("binary", str(order.iso), order.flavour), order.folder, _STEP_S, "see xorriso's message")
-    refuse_leaks(order.folder / "chroot", order.iso, mirrors.private_hosts())
+    names = (*mirrors.private_hosts(), *order.names)
+    refuse_leaks(order.folder / "chroot", order.iso, names)
+    print(f"The image names none of {len(names)} names of this machine's network.", flush=True)
     return order.iso
 
 
 def refuse_leaks(tree: Path, image: Path, hosts: Sequence[str]) -> None:
     """Nothing in the system's tree or the image's own files may name these hosts; an image that does is removed. The
     tree is what the squashfs was made from: compressed, no name would be found. Raises IsoFailed."""
+    if next(naming(tree, KNOWN), None) is None:
+        raise IsoFailed("the search for names of this machine finds nothing at all", f"Is {tree} the image's tree?")
     for host in hosts:
         found = next(naming(tree, host), None)
         if found is None and in_file(image, host):

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from installer.media.iso import IsoFailed, in_file, refuse_leaks
+from installer.media.iso import KNOWN, IsoFailed, in_file, refuse_leaks
 from installer.media.live_build import AMD64, ARM64, config_argv, hybrid_argv
-from installer.media.mirrors import PUBLIC_HOSTS, Mirrors, NoMirror, read_mirrors
+from installer.media.mirrors import PUBLIC_HOSTS, Mirrors, NoMirror, network_names, read_mirrors
 from tests.architecture.tree import ROOT
 
 DEB822 = """\
@@ -67,6 +67,9 @@ def test_an_image_that_names_a_mirror_is_refused_and_removed(tmp_path: Path) -> 
     (tree / "etc/hosts").write_text("127.0.0.1 localhost\n")
     (tree / "etc/link").symlink_to("/nowhere")
     image.write_bytes(b"\0" * 1000)
+    with pytest.raises(IsoFailed, match="finds nothing at all"):
+        refuse_leaks(tree, image, [])
+    (tree / "etc/rauc.conf").write_text(f"path={KNOWN}\n")
     refuse_leaks(tree, image, [host])
     assert image.is_file()
     planted = {
@@ -83,6 +86,21 @@ def test_an_image_that_names_a_mirror_is_refused_and_removed(tmp_path: Path) -> 
         with pytest.raises(IsoFailed, match="names a mirror"):
             refuse_leaks(tree, image, ["other.example", host])
         assert not image.exists()
+
+
+def test_names_of_the_build_machines_network() -> None:
+    apt = 'Acquire::http::Proxy "http://u:word@cache.example:3142/";\nAPT::Get "x";\nAcquire::https::Proxy::a "DIRECT";\n'
+    resolver = "nameserver 192.0.2.1\nsearch corp.example lan .\noptions edns0\n"
+    given = {"http_proxy": "proxy.example:8080", "PATH": "/bin"}
+    assert set(network_names(given, resolver, apt, "build7")) == {
+        "cache.example", "proxy.example", "corp.example", "build7",
+    }  # fmt: skip
+    assert network_names({}, "", "", "debian") == ()
+
+
+def test_the_configuration_has_what_the_search_must_find() -> None:
+    files = [path for path in CONFIGURATION.rglob("*") if path.is_file()]
+    assert any(in_file(path, KNOWN) for path in files)
 
 
 def test_the_mirrors_are_options_and_nothing_else() -> None:
