@@ -89,7 +89,7 @@ def test_an_image_that_names_a_mirror_is_refused_and_removed(tmp_path: Path) -> 
 
 
 def test_names_of_the_build_machines_network() -> None:
-    apt = 'Acquire::http::Proxy "http://u:word@cache.example:3142/";\nAPT::Get "x";\nAcquire::https::Proxy::a "DIRECT";\n'
+    apt = 'Acquire::http::Proxy "http://u:word@cache.example:3142/";\nAcquire::https::Proxy::a "DIRECT";\n'
     resolver = "nameserver 192.0.2.1\nsearch corp.example lan .\noptions edns0\n"
     given = {"http_proxy": "proxy.example:8080", "PATH": "/bin"}
     assert set(network_names(given, resolver, apt, "build7")) == {
