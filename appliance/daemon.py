@@ -23,6 +23,7 @@ import structlog
 import uvicorn
 import uvloop
 from sqlalchemy import Engine as Database
+from starlette.types import ASGIApp
 
 from appliance.admin_socket import AdminSocket
 from appliance.api.admin.operators import OperatorServices
@@ -76,7 +77,7 @@ from appliance.operators.removal import ModelRemover
 from appliance.operators.software import SoftwareReader
 from appliance.operators.sticks import StickReader
 from appliance.operators.updates import UpdateReader
-from appliance.paths import prepare_state
+from appliance.paths import default_admin_socket, prepare_state
 from appliance.schemas.offload import Offload
 from appliance.security.accounts import Accounts
 from appliance.security.keys import KeyRepository
@@ -94,6 +95,7 @@ from appliance.system.names import EVERY_NETWORK, addresses, is_loopback
 from appliance.system.notify import ServiceNotifier
 from appliance.system.signals import on_stop_signal
 from appliance.telemetry import TelemetryService
+from appliance.terminals import Terminals
 from drivers.host_sample import HostSampler
 from drivers.probe import detect
 from drivers.support import VendorSupport
@@ -246,14 +248,10 @@ class Daemon:
         self._recorder = ServingRecorder(self._host, self._admissions)
         self._books = Bookkeeping(foundation.database, foundation.accounts.audit, self._settings)
         self._metering = Metering(self._books.limits, self._books.writer, keeps_text=self._settings.store_prompts)
-        self._chat = ChatService(
-            self._host.served,
-            self._host,
-            self._admissions,
-            gate=self._metering,
-            **self._answering(self._settings),
-        )
+        answering = self._answering(self._settings)
+        self._chat = ChatService(self._host.served, self._host, self._admissions, gate=self._metering, **answering)
         self._live = self._make_live_settings()
+        self._terminals = self._make_terminals()
         self._chats = Chats(foundation.database, self._chat, chat_limits(self._settings))
 
     def _make_host(self, shares: BoxShares) -> ModelHost:
@@ -321,6 +319,7 @@ class Daemon:
                 alerts=self._operations.alerts,
                 logs=self._foundation.logs,
                 settings=self._live,
+                terminals=self._terminals,
                 identity=self._names,
                 cluster=self._cluster,
                 version=version("r1box"),
@@ -330,6 +329,9 @@ class Daemon:
                 authority=self._certificate.authority,
             )
         )
+        return self._serving(app, context)
+
+    def _serving(self, app: ASGIApp, context: ssl.SSLContext | None) -> uvicorn.Server:
         config = uvicorn.Config(
             app,
             http=ConnectionGuard(ConnectionLimits(most=self._most_connections())),  # type: ignore[arg-type]
@@ -379,6 +381,7 @@ class Daemon:
             self._reporter.stopping()
             if self._sampler is not None:
                 self._sampler.ask_to_stop()
+            await self._terminals.aclose()
             if not start.done():
                 start.cancel()
                 with suppress(asyncio.CancelledError):
@@ -450,6 +453,10 @@ class Daemon:
         takers = (self._retune, self._host.retune, self._books.retune, self._operations.retune)
         return LiveSettings(store, self._foundation.accounts.audit, takers)
 
+    def _make_terminals(self) -> Terminals:
+        socket = self._settings.admin_socket or default_admin_socket(self._settings.state_dir)
+        return Terminals(socket, enabled=self._settings.browser_console)
+
     @staticmethod
     def _answering(settings: Settings) -> dict[str, Any]:
         """The settings' part in answering, for requests that say nothing."""
@@ -465,6 +472,7 @@ class Daemon:
         self._metering.keeps_text = settings.store_prompts
         self._admissions.bound(settings.max_waiting)
         self._chat.retune(**self._answering(settings))
+        self._terminals.retune(enabled=settings.browser_console)
         accounts = self._foundation.accounts
         accounts.retune_sessions(idle_s=settings.session_idle_s, max_s=settings.session_max_s)
 

@@ -337,6 +337,11 @@ class Settings(BaseSettings):
         le=31_536_000,
         description="Seconds after the login when a person is logged out in any case.",
     )
+    browser_console: bool = Field(
+        default=False,
+        description="Serve the operator's console to browsers at /console/, for people who may change what the box "
+        "does (operators and administrators). Each open one is a process of about 70 MB; there are 4 at most.",
+    )
     audit_keep_days: int | None = Field(
         default=None, ge=1, description="Days that rows of the audit log are kept. Without it: for ever."
     )

@@ -36,6 +36,7 @@ NOW = frozenset(
         "max_waiting",
         "session_idle_s",
         "session_max_s",
+        "browser_console",
         "audit_keep_days",
         "audit_keep_rows",
         "audit_keep_bytes",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the console until the operator leaves. 0, or 2 for options that cannot be used."""
     options = _parser().parse_args(arguments)
     environ = os.environ
+    if options.served is not None:
+        return asyncio.run(_run_served(options))
     look = look_of({**environ, **({"TERM": "vt100"} if options.plain else {})}, sys.stdout.encoding)
     try:
         key = _key(options.key_file, environ)
@@ -35,12 +38,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 async def _run(options: argparse.Namespace, key: str | None, look: Look, environ: Mapping[str, str]) -> None:
+    gc.disable()  # what is made from here to the first screen stays
     from tui.app import ConsoleApp
 
     target = target_of(options.url, options.socket, options.page_url, environ)
     async with BoxClient(target, key=key, ca=options.ca) as client:
         language = language_of(environ, look, options.language)
-        await ConsoleApp(client, look=look, language=language, light=options.light).run_async()
+        app = ConsoleApp(client, look=look, language=language, light=options.light)
+        gc.freeze()
+        gc.enable()
+        await app.run_async()
+
+
+async def _run_served(options: argparse.Namespace) -> int:
+    """For a browser, on the daemon's behalf: by its socket, as the person whose session it gave."""
+    from tui.app import ConsoleApp
+    from tui.served import ServedDriver, session_headers
+
+    if options.socket is None:
+        return _refuse("--served needs --socket.")
+    target = Target("http://r1box", socket=options.socket, served=True)
+    async with BoxClient(target, headers=session_headers(options.served)) as client:
+        app = ConsoleApp(
+            client, look=Look(), language=options.language or "en", light=options.light, driver_class=ServedDriver
+        )
+        await app.run_async()
+    return app.return_code or 0
 
 
 def target_of(url: str | None, socket: Path | None, page_url: str | None, environ: Mapping[str, str]) -> Target:
@@ -86,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--page-url", help="where people open the chat page, for the QR code; default: --url")
     parser.add_argument("--language", choices=("en", "zh"), help="default: the locale's")
     parser.add_argument("--light", action="store_true", help="begin with light colours")
+    # The daemon's own: a pipe with the session of the person in whose browser the console is shown.
+    parser.add_argument("--served", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--plain", action="store_true", help="ASCII borders and eight colours")
     return parser
 

@@ -10,27 +10,16 @@ from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
 from textual.command import CommandPalette
 from textual.content import Content
+from textual.driver import Driver
 from textual.screen import Screen
 from textual.theme import Theme
 
 from tui.box import BoxView
 from tui.client import BoxClient
 from tui.look import Language, Look
+from tui.places import ALL, FRONT, MORE
 from tui.resource import POLL_S, Clock, SystemClock
-from tui.screens.about import AboutScreen
 from tui.screens.base import BoxScreen, Keys
-from tui.screens.cards import CardsScreen
-from tui.screens.chat import ChatScreen
-from tui.screens.dashboard import DashboardScreen
-from tui.screens.issues import IssuesScreen
-from tui.screens.jobs import JobsScreen
-from tui.screens.keys import KeysScreen
-from tui.screens.logs import LogsScreen
-from tui.screens.models import ModelsScreen
-from tui.screens.plans import PlansScreen
-from tui.screens.requests import RequestsScreen
-from tui.screens.settings import SettingsScreen
-from tui.screens.users import UsersScreen
 from tui.strings import Words
 from tui.views import QUIET, Drawing
 from tui.widgets.dialogs import ChoiceDialog, CodeDialog
@@ -57,34 +46,18 @@ EIGHT_LIGHT = Theme(
     variables={"border": "#000000", "text-muted": "#000000"},
 )  # fmt: skip
 
+SETTLED_S = 2.0
+"""After this long the first screen is there, and others may be loaded."""
+BETWEEN_LOADS_S = 0.1
+
 
 class ConsoleApp(App[None]):
-    """The operator's console on one box. ``FRONT`` are the screens with a number, ``MORE`` the others."""
+    """The operator's console on one box; its screens are those of ``tui.places``."""
 
     TITLE = "R1 Box"
     CSS_PATH = "styles.tcss"
     ENABLE_COMMAND_PALETTE = True
-    FRONT: ClassVar[tuple[tuple[str, type[BoxScreen]], ...]] = (
-        ("1", DashboardScreen),
-        ("2", ModelsScreen),
-        ("3", CardsScreen),
-        ("4", RequestsScreen),
-        ("5", KeysScreen),
-        ("6", IssuesScreen),
-        ("7", JobsScreen),
-        ("8", LogsScreen),
-    )
-    MORE: ClassVar[tuple[type[BoxScreen], ...]] = (
-        ChatScreen,
-        SettingsScreen,
-        PlansScreen,
-        UsersScreen,
-        AboutScreen,
-    )
-    MODES: ClassVar[dict[str, type[Screen[None]]]] = {
-        **{screen.NAME: screen for _, screen in FRONT},
-        **{screen.NAME: screen for screen in MORE},
-    }  # type: ignore[assignment]
+    MODES: ClassVar[dict[str, Callable[[], Screen[None]]]] = dict(ALL)  # type: ignore[assignment]
     DEFAULT_MODE = "dashboard"
     COMMON_KEYS: ClassVar[Keys] = (
         ("question_mark", "help", ""),
@@ -94,7 +67,7 @@ class ConsoleApp(App[None]):
         ("l", "language", ""),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        *(Binding(key, f"go('{screen.NAME}')", show=False) for key, screen in FRONT),
+        *(Binding(str(place.key), f"go('{place.name}')", show=False) for place in FRONT),
         Binding("9", "more", show=False),
         Binding("t", "theme", show=False),
         Binding("l", "language", show=False),
@@ -111,8 +84,9 @@ class ConsoleApp(App[None]):
         clock: Clock | None = None,
         zone: tzinfo | None = None,
         poll_s: float = POLL_S,
+        driver_class: type[Driver] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(driver_class=driver_class)
         self.zone = zone
         self.drawing = Drawing(look, Words(language))
         self.box = BoxView(client, clock or SystemClock(), self._changed, every_s=poll_s)
@@ -126,10 +100,19 @@ class ConsoleApp(App[None]):
         for resource in (self.box.readiness, self.box.identity):
             self.run_worker(resource.poll, group="polls")  # type: ignore[arg-type]
         self.set_interval(1.0, self._changed)
+        self._unloaded = iter(ALL.values())
+        self.set_timer(SETTLED_S, self._load_screens)
+
+    def _load_screens(self) -> None:
+        """Load one screen after the other while nothing else is to be done, so that none is late when it is called."""
+        for place in self._unloaded:
+            place.screen()
+            self.set_timer(BETWEEN_LOADS_S, self._load_screens)
+            break
 
     def screen_keys(self) -> Keys:
         """(key, word, action) of the screens."""
-        front = [(key, f"screen.{screen.NAME}", "") for key, screen in self.FRONT]
+        front = [(str(place.key), f"screen.{place.name}", "") for place in FRONT]
         return (*front, ("9", "screen.more", ""))
 
     def _changed(self) -> None:
@@ -150,13 +133,13 @@ class ConsoleApp(App[None]):
             return
         words = self.drawing.words
         lines = [
-            Content.assemble((words(f"screen.{one.NAME}"), "bold"), "  ", (words(f"about.{one.NAME}"), QUIET))
-            for one in self.MORE
+            Content.assemble((words(f"screen.{one.name}"), "bold"), "  ", (words(f"about.{one.name}"), QUIET))
+            for one in MORE
         ]
 
         def then(place: int | None) -> None:
             if place is not None:
-                self.switch_mode(self.MORE[place].NAME)
+                self.switch_mode(MORE[place].name)
 
         self.push_screen(ChoiceDialog(self.drawing, words("screen.more"), lines), then)
 

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote
 
 from pydantic import BaseModel
 
-from appliance.schemas.accounts import UserList
 from appliance.schemas.box import BoxIdentity
 from appliance.schemas.health import Readiness
 from appliance.schemas.issues import FixupResult, IssueList
-from appliance.schemas.jobs import Job, JobList, JobRequest, JobWish
 from appliance.schemas.models import ModelEntries
 from appliance.schemas.offload import OffloadList
 from appliance.schemas.operators import About, LiveRequests, ServingHistory, StickList
-from appliance.schemas.plans import Plans, PlansQuery
-from appliance.schemas.settings import SettingList
 from appliance.schemas.telemetry import Hardware, Telemetry, TelemetryHistory
 from tui.client import BoxClient, Problem
-from tui.keys_feed import KeysFeed
-from tui.log_feed import LogFeed
 from tui.resource import Clock, Resource, known
 
-T = TypeVar("T")
+if TYPE_CHECKING:
+    from appliance.schemas.accounts import UserList
+    from appliance.schemas.jobs import Job, JobList, JobWish
+    from appliance.schemas.plans import Plans, PlansQuery
+    from appliance.schemas.settings import SettingList
+    from tui.keys_feed import KeysFeed
+    from tui.log_feed import LogFeed
+
 Body = TypeVar("Body", bound=BaseModel)
 
 _NEWEST_EVENT = 1 << 53
@@ -36,39 +38,78 @@ _CARD_FIELDS = ("utilization_percent", "memory_used_bytes", "temperature_celsius
 class BoxView:
     """The resources, and what an operator may ask the box to do. ``changed`` is called after every answer.
 
-    ``readiness`` is asked for as long as the console runs, the others while a screen that shows them is there.
+    ``readiness`` is asked for as long as the console runs, the others while a screen that shows them is there. What the
+    first screen does not show is made, and its schemas are loaded, when it is asked for.
     """
 
     def __init__(self, client: BoxClient, clock: Clock, changed: Callable[[], None], *, every_s: float) -> None:
         self.client, self.clock = client, clock
-        self.wish = PlansQuery()
         self.card: str | None = None
         self.plot_columns = 60
+        self._changed, self._every_s = changed, every_s
+        self.readiness: Resource[Readiness] = self._asked(
+            lambda: client.get("/readyz", Readiness, also=(503,)), times=1
+        )
+        self.models = self._of("/api/admin/models", ModelEntries)
+        self.offload = self._of("/api/admin/offload", OffloadList, times=5)
+        self.telemetry = self._of(f"/api/admin/telemetry?since={_NEWEST_EVENT}", Telemetry)
+        self.issues = self._of("/api/admin/issues", IssueList, times=2)
+        self.serving: Resource[ServingHistory] = self._asked(self._serving, times=2.5)
+        self.live = self._of("/api/admin/requests/live?limit=2000", LiveRequests, times=0.5)
+        self.sticks = self._of("/api/admin/sticks", StickList, times=2)
+        self.about = self._of("/api/admin/about", About, times=30)
+        self.identity = self._of("/api/admin/box", BoxIdentity, times=15)
+        self.hardware = self._of("/api/admin/hardware", Hardware, times=15)
+        self.history: Resource[TelemetryHistory] = self._asked(self._history, times=2.5)
+        self.plans: Resource[Plans] = self._asked(self._plans, times=60)
 
-        def of(path: str, kind: type[Body], *, times: float = 1) -> Resource[Body]:
-            return Resource(lambda: client.get(path, kind), clock, every_s=times * every_s, changed=changed)
+    def _of(self, path: str, kind: type[Body], *, times: float = 1) -> Resource[Body]:
+        return self._asked(lambda: self.client.get(path, kind), times=times)
 
-        def asked(fetch: Callable[[], object], *, times: float) -> Resource[T]:
-            return Resource(fetch, clock, every_s=times * every_s, changed=changed)  # type: ignore[arg-type]
+    def _asked(self, fetch: Callable[[], Any], *, times: float) -> Resource[Any]:
+        return Resource(fetch, self.clock, every_s=times * self._every_s, changed=self._changed)
 
-        self.readiness: Resource[Readiness] = asked(lambda: client.get("/readyz", Readiness, also=(503,)), times=1)
-        self.models = of("/api/admin/models", ModelEntries)
-        self.offload = of("/api/admin/offload", OffloadList, times=5)
-        self.telemetry = of(f"/api/admin/telemetry?since={_NEWEST_EVENT}", Telemetry)
-        self.issues = of("/api/admin/issues", IssueList, times=2)
-        self.serving: Resource[ServingHistory] = asked(self._serving, times=2.5)
-        self.live = of("/api/admin/requests/live?limit=2000", LiveRequests, times=0.5)
-        self.jobs = of("/api/admin/jobs?limit=200", JobList, times=0.5)
-        self.users = of("/api/admin/users?limit=500", UserList, times=5)
-        self.keys = KeysFeed(client, clock, every_s=5 * every_s, changed=changed)
-        self.sticks = of("/api/admin/sticks", StickList, times=2)
-        self.about = of("/api/admin/about", About, times=30)
-        self.logs = LogFeed(client, clock, every_s=every_s, changed=changed)
-        self.settings = of("/api/admin/settings", SettingList, times=5)
-        self.identity = of("/api/admin/box", BoxIdentity, times=15)
-        self.hardware = of("/api/admin/hardware", Hardware, times=15)
-        self.history: Resource[TelemetryHistory] = asked(self._history, times=2.5)
-        self.plans: Resource[Plans] = asked(self._plans, times=60)
+    @cached_property
+    def wish(self) -> PlansQuery:
+        """What the plans are asked for with."""
+        from appliance.schemas.plans import PlansQuery
+
+        return PlansQuery()
+
+    @cached_property
+    def jobs(self) -> Resource[JobList]:
+        """The newest jobs."""
+        from appliance.schemas.jobs import JobList
+
+        return self._of("/api/admin/jobs?limit=200", JobList, times=0.5)
+
+    @cached_property
+    def users(self) -> Resource[UserList]:
+        """People."""
+        from appliance.schemas.accounts import UserList
+
+        return self._of("/api/admin/users?limit=500", UserList, times=5)
+
+    @cached_property
+    def keys(self) -> KeysFeed:
+        """API keys, as far as they were looked at."""
+        from tui.keys_feed import KeysFeed
+
+        return KeysFeed(self.client, self.clock, every_s=5 * self._every_s, changed=self._changed)
+
+    @cached_property
+    def logs(self) -> LogFeed:
+        """The daemon's log, followed."""
+        from tui.log_feed import LogFeed
+
+        return LogFeed(self.client, self.clock, every_s=self._every_s, changed=self._changed)
+
+    @cached_property
+    def settings(self) -> Resource[SettingList]:
+        """All settings."""
+        from appliance.schemas.settings import SettingList
+
+        return self._of("/api/admin/settings", SettingList, times=5)
 
     @property
     def page_url(self) -> str | None:
@@ -103,6 +144,8 @@ class BoxView:
 
     async def submit(self, wish: JobWish) -> Job | Problem:
         """Begin a job."""
+        from appliance.schemas.jobs import Job, JobRequest
+
         return await self.client.send("POST", "/api/admin/jobs", Job, JobRequest(wish))
 
     async def _serving(self) -> ServingHistory | Problem:
@@ -119,6 +162,8 @@ class BoxView:
         return await self.client.get(path, TelemetryHistory)
 
     async def _plans(self) -> Plans | Problem:
+        from appliance.schemas.plans import Plans
+
         wish = self.wish.model_dump(exclude_none=True, exclude_defaults=True)
         query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in wish.items())
         return await self.client.get(f"/api/admin/plans?{query}", Plans, timeout_s=60)

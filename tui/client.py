@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -43,11 +43,13 @@ class Problem:
 @dataclass(frozen=True, slots=True)
 class Target:
     """Where the daemon is: a unix socket of this machine, or an address. ``page_url`` is where people open the chat;
-    None when it is not known here."""
+    None when it is not known here. ``served``: the console runs on the box, but for somebody in a browser, who may what
+    their session may and nothing on the machine itself."""
 
     url: str
     socket: Path | None = None
     page_url: str | None = None
+    served: bool = False
 
     @property
     def shown(self) -> str:
@@ -56,8 +58,8 @@ class Target:
 
 
 class BoxClient:
-    """One box. ``ca`` is a PEM file with the authority that signed the box's certificate. Raises OSError or
-    ssl.SSLError for a file that is none."""
+    """One box. ``ca`` is a PEM file with the authority that signed the box's certificate; ``headers`` say who asks
+    where no ``key`` does. Raises OSError or ssl.SSLError for a file that is none."""
 
     def __init__(
         self,
@@ -65,19 +67,23 @@ class BoxClient:
         *,
         key: str | None = None,
         ca: Path | None = None,
+        headers: Mapping[str, str] | None = None,
         answer_timeout_s: float = ANSWER_TIMEOUT_S,
     ) -> None:
         self.target = target
-        verify = ssl.create_default_context(cafile=None if ca is None else str(ca))
+        verify = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if ca is not None or target.url.startswith("https:"):
+            # Reading the system's authorities takes longer than all other steps to the first answer.
+            verify = ssl.create_default_context(cafile=None if ca is None else str(ca))
         transport = httpx.AsyncHTTPTransport(
             uds=None if target.socket is None else str(target.socket),
             verify=verify,
             trust_env=False,
             limits=httpx.Limits(max_connections=8),
         )
-        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        who = dict(headers or {}) if key is None else {"Authorization": f"Bearer {key}"}
         self._timeout_s = answer_timeout_s
-        self._client = httpx.AsyncClient(base_url=target.url, headers=headers, transport=transport, trust_env=False)
+        self._client = httpx.AsyncClient(base_url=target.url, headers=who, transport=transport, trust_env=False)
 
     async def get(
         self, path: str, kind: type[Body], *, also: tuple[int, ...] = (), timeout_s: float | None = None

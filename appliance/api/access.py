@@ -61,13 +61,13 @@ Rule = Entry | Permission
 
 
 class CallerSource(Protocol):
-    """The part of ``Accounts`` that is needed here. All block."""
+    """The part of ``Accounts`` that is needed here. All block. ``note_use``: the session lasts longer for it."""
 
     def recent_callers(self) -> RecentCallers: ...
 
     def caller_by_key(self, key: str, address: str | None) -> Caller | None: ...
 
-    def caller_by_cookie(self, secret: str, address: str | None) -> Caller | None: ...
+    def caller_by_cookie(self, secret: str, address: str | None, *, note_use: bool = True) -> Caller | None: ...
 
 
 class Access:
@@ -103,7 +103,8 @@ class Access:
             return caller
         secret = session_secret(request)
         if secret is not None:
-            caller = await self._known(CallerKind.SESSION, secret, address_of(request))
+            by_person = peer_of(request) is None
+            caller = await self._known(CallerKind.SESSION, secret, address_of(request), by_person=by_person)
             if caller is None:
                 self._refused.note("not_logged_in", address_of(request))
                 raise NotLoggedIn
@@ -116,10 +117,17 @@ class Access:
             return local_caller(account)
         raise Unauthorized(problem="The request has no API key.")
 
-    async def _known(self, kind: CallerKind, secret: str, address: str | None) -> Caller | None:
+    async def _known(
+        self, kind: CallerKind, secret: str, address: str | None, *, by_person: bool = True
+    ) -> Caller | None:
         caller = self._recent.find(kind, secret, address)
         if caller is not None:
             return caller
+        if not by_person:
+            # By the admin socket a session comes with what a console in a browser asks by itself, every second: that
+            # nobody sits before it is no reason to stay logged in. Their keys come from the browser, and count; so it
+            # is not remembered either, or they would not be looked up.
+            return await asyncio.to_thread(self._accounts.caller_by_cookie, secret, address, note_use=False)
         version = self._recent.version()
         accounts = self._accounts
         look_up = accounts.caller_by_key if kind is CallerKind.KEY else accounts.caller_by_cookie

@@ -35,6 +35,7 @@ from appliance.api.chats.answers import answers_router
 from appliance.api.chats.attachments import attachments_router
 from appliance.api.chats.chats import chats_router
 from appliance.api.chats.page import page_router
+from appliance.api.console import console_router
 from appliance.api.context import BodyLimit, RequestContext
 from appliance.api.errors import install_error_handlers
 from appliance.api.health import StatusSource, health_router
@@ -58,6 +59,7 @@ from appliance.schemas.box import BoxIdentity
 from appliance.security.accounts import Accounts
 from appliance.security.roles import Permission
 from appliance.serving.chat import ChatService
+from appliance.terminals import Terminals
 from appliance.usage.report import UsageReport
 
 
@@ -96,6 +98,7 @@ class ApiServices:
     alerts: AlertSource
     logs: LogSource
     settings: SettingSource
+    terminals: Terminals
     identity: Callable[[], BoxIdentity]
     cluster: ClusterSource
     version: str
@@ -210,6 +213,7 @@ def _admin(access: Access, services: ApiServices, every: Routes) -> Routes:
         keys_router(access, accounts),
         sessions_router(access, accounts),
         live_router(access, services.chat.live, accounts.audit),
+        console_router(access, accounts, services.terminals, keep_alive_s=services.keep_alive_s),
     ):
         whole.include_router(router)
     return whole

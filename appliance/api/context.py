@@ -31,7 +31,8 @@ def _is_quiet(scope: Scope, status: int | None) -> bool:
     """Looks at the box's state that went well: consoles and pages repeat them every second or two, and a log of them
     hides what happened."""
     is_look = scope["method"] == "GET" and scope["path"].startswith("/api/admin/")
-    return scope["path"] in _QUIET_PATHS or (is_look and status is not None and status < 400)
+    is_key = scope["path"].startswith("/api/console/terminals/")  # typed in a browser's console
+    return scope["path"] in _QUIET_PATHS or ((is_look or is_key) and status is not None and status < 400)
 
 
 class RequestContext:

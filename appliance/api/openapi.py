@@ -21,6 +21,7 @@ from appliance.schemas.openai_completion import CompletionBody
 from appliance.schemas.openai_request import ChatCompletionRequest
 from appliance.schemas.openai_responses import ResponseRequest
 from appliance.schemas.settings import SettingsChange
+from appliance.schemas.terminals import TerminalInput, TerminalWish
 from appliance.schemas.updates import RollbackOrder, UpdateOrder
 
 # Bodies that routes read themselves (after the key was checked), so FastAPI does not know of them.
@@ -51,6 +52,8 @@ _BODIES = (
     UpdateOrder,
     RollbackOrder,
     SettingsChange,
+    TerminalWish,
+    TerminalInput,
 )
 TITLE = "R1 Box"
 _REFERENCE = "#/components/schemas/{model}"

@@ -25,6 +25,14 @@ CONTENT_SECURITY_POLICY = (
     "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types dompurify"
 )
 
+CONSOLE_FOLDER = "/console/"
+CONSOLE_POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'none'; "
+    # The terminal writes style sheets for the sizes and colours of cells. Scripts, and text as elements, stay out.
+    "style-src 'self' 'unsafe-inline'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+)
+"""Of the page with the operator's console."""
+
 # Own table: the mimetypes module asks files of the operating system, which differ.
 _MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -83,7 +91,9 @@ class Page:
         return {
             "Cache-Control": _LASTING if self.lasting else _A_DAY if self.media_type in _PICTURES else _ASK,
             "ETag": self.etag,
-            "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+            "Content-Security-Policy": CONSOLE_POLICY
+            if self.url_path.startswith(CONSOLE_FOLDER)
+            else CONTENT_SECURITY_POLICY,
             "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
             "Vary": "Accept-Encoding",
         }

@@ -78,9 +78,10 @@ class Accounts:
         identity = self.keys.verify(key)
         return None if identity is None else key_caller(identity, address)
 
-    def caller_by_cookie(self, secret: str, address: str | None) -> Caller | None:
-        """The caller of a session's cookie; None for one that is not valid."""
-        identity = self.sessions.verify(secret)
+    def caller_by_cookie(self, secret: str, address: str | None, *, note_use: bool = True) -> Caller | None:
+        """The caller of a session's cookie; None for one that is not valid. ``note_use``: whether the session lasts
+        longer for it."""
+        identity = self.sessions.verify(secret, note_use=note_use)
         return None if identity is None else session_caller(identity, PERMISSIONS[identity.role], address)
 
     def log_in(self, name: str, password: str, *, address: str | None, user_agent: str | None) -> LoggedIn:

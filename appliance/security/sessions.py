@@ -128,8 +128,9 @@ class SessionRepository:
             self._audit.append(session, actor, "session.login", actor.name, {"session": row.id})
             return CreatedSession(row.id, secret, row.expires_at)
 
-    def verify(self, secret: str) -> SessionIdentity | None:
-        """Whose session this is; None for one that is unknown, ended, or of a disabled user. Notes the use."""
+    def verify(self, secret: str, *, note_use: bool = True) -> SessionIdentity | None:
+        """Whose session this is; None for one that is unknown, ended, or of a disabled user. ``note_use``: this moves
+        its idle end, as what a person does themselves should."""
         if len(secret) != _SECRET_LENGTH:
             return None
         wanted, now = hash_secret(secret), self._now()
@@ -156,7 +157,7 @@ class SessionRepository:
                 ends_at=ends_at,
             )
             seen = row.last_seen_at
-        if now - seen >= _SEEN_RESOLUTION:
+        if note_use and now - seen >= _SEEN_RESOLUTION:
             self._note_use(identity.id, now)
         return identity
 

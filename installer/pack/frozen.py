@@ -29,6 +29,7 @@ CHILDREN = (
     "drivers.nvml",
     "models.dry_run_child",
     "models.requantize_child",
+    "tui.__main__",
 )
 """Modules that run as a process of their own."""
 

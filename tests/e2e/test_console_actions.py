@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from textual.pilot import Pilot
-from textual.widgets import Button, Input, Static
 
-from tests.e2e.box import FIXTURES, Box, Home, start_box
+from tests.e2e.box import FIXTURES, TINY_R1, Box, Home, start_box
+from tests.e2e.consoles import console, filled, rows, text, typed, until
+from tests.fakes.hub import NO_FAULT, FakeHub, Fault, Seen
 from tests.fakes.nvml.build import SCENARIO_NAME, build_fake_nvml, write_scenario
 from tests.fakes.nvml.scenarios import h20_box
-from tui.app import ConsoleApp
 from tui.chat_session import Turn
-from tui.client import BoxClient, Target
-from tui.look import Look
 from tui.screens.chat import ChatScreen
-from tui.screens.listed import ListScreen
-from tui.widgets.dialogs import ChoiceDialog, TextDialog, TypedDialog
-from tui.widgets.forms import FormDialog
+from tui.widgets.dialogs import ChoiceDialog, TextDialog
 
 SMALL = FIXTURES / "gguf" / "Tiny-R1-Q4_K_M.gguf"
 MODEL = "tiny-r1-q8_0"
@@ -49,55 +44,6 @@ def box(house: tuple[Home, Path]) -> Iterator[Box]:
     running = start_box(home, "--seats", "1", "--context", "2048", key=home.create_key("tests"))
     yield running
     assert running.stop() == 0
-
-
-@asynccontextmanager
-async def console(home: Home, screen: str) -> AsyncIterator[tuple[ConsoleApp, Pilot[None]]]:
-    """The console on the admin socket, on one of its screens."""
-    async with BoxClient(Target("http://r1box", socket=home.state_dir / "admin.sock")) as client:
-        app = ConsoleApp(client, look=Look(plain=True), poll_s=0.2)
-        async with app.run_test(size=(120, 40)) as pilot:
-            app.switch_mode(screen)
-            await pilot.pause()
-            yield app, pilot
-
-
-async def until(pilot: Pilot[None], what: Callable[[], Any]) -> None:
-    """Let the console go on until it is so. The bound is here because the test's own limit does not get through: its
-    signal ends whatever task of the console is running."""
-    async with asyncio.timeout(25):
-        while not what():
-            await pilot.pause(0.02)
-
-
-def text(app: ConsoleApp) -> str:
-    return "\n".join(str(one.content) for one in app.screen.query(Static))
-
-
-def rows(app: ConsoleApp) -> list[Any]:
-    screen = app.screen_stack[0]
-    assert isinstance(screen, ListScreen)
-    return list(screen.table.rows)
-
-
-async def typed(pilot: Pilot[None], word: str) -> None:
-    """Type a word into the dialog that asks for it."""
-    await until(pilot, lambda: isinstance(pilot.app.screen, TypedDialog))
-    pilot.app.screen.query_one("#typed", Input).value = word
-    await pilot.press("enter")
-
-
-async def filled(pilot: Pilot[None], **values: str) -> None:
-    """Fill the lines of a form and give it."""
-    await until(pilot, lambda: isinstance(pilot.app.screen, FormDialog))
-    for name, value in values.items():
-        pilot.app.screen.query_one(f"#field-{name}", Input).value = value
-    # By keyboard: a line that says what is wrong moves the button away from under a pointer.
-    button = pilot.app.screen.query_one("#ok", Button)
-    button.focus()
-    # A button that was pressed this moment (0.2 s) does not take another press.
-    await until(pilot, lambda: button.has_focus and not button.has_class("-active"))
-    await pilot.press("enter")
 
 
 async def test_a_key_is_made_used_and_revoked(house: tuple[Home, Path], box: Box) -> None:
@@ -279,3 +225,51 @@ async def test_a_setting_is_changed_and_taken_back(house: tuple[Home, Path], box
         assert setting().source == "changed" or setting().pending
         await pilot.press("d", "y")
         await until(pilot, lambda: setting().stored == before)
+
+
+async def test_a_model_is_pulled_cancelled_pulled_again_and_made_smaller(home: Home) -> None:
+    held, asked = threading.Event(), threading.Semaphore(0)
+
+    def hold_files(seen: Seen) -> Fault:
+        if seen.server != "storage":
+            return NO_FAULT
+        asked.release()
+        return Fault(hold=held)
+
+    with FakeHub() as hub:
+        hub.add("acme/Tiny-R1-GGUF", {TINY_R1.name: TINY_R1.read_bytes()})
+        hub.answer = hold_files
+        home.environment |= {
+            "R1BOX_HUGGINGFACE_ENDPOINT": hub.url,
+            "R1BOX_HUB_ORDER": "huggingface",
+            "NO_PROXY": "127.0.0.1",
+        }
+        box = await asyncio.to_thread(start_box, home, wait=False)
+        try:
+            async with console(home, "models") as (app, pilot):
+                await until(pilot, lambda: "No model is installed" in text(app))
+                await pilot.press("p")
+                await filled(pilot, target="")
+                assert "Say which model" in text(app)
+                await filled(pilot, target="acme/Tiny-R1-GGUF:Q8_0")
+                await until(pilot, lambda: "is a job now" in text(app))
+                assert await asyncio.to_thread(asked.acquire, timeout=60)
+                await pilot.press("7")
+                await until(pilot, lambda: [(one.kind, one.state) for one in rows(app)] == [("pull", "running")])
+                await pilot.press("x", "y")
+                await until(pilot, lambda: rows(app)[0].state in ("cancelling", "cancelled"))
+                held.set()
+                await until(pilot, lambda: rows(app)[0].state == "cancelled")
+                await pilot.press("2", "p")
+                await filled(pilot, target="acme/Tiny-R1-GGUF:Q8_0")
+                await until(pilot, lambda: [one.quantization for one in rows(app)] == ["Q8_0"])
+                await pilot.press("w")
+                await until(pilot, lambda: isinstance(app.screen, ChoiceDialog))
+                await pilot.press("down", "enter")
+                await until(pilot, lambda: {one.quantization for one in rows(app)} == {"Q8_0", "Q4_0"}, 60)
+                await pilot.press("7")
+                states = [("requantize", "succeeded"), ("pull", "succeeded"), ("pull", "cancelled")]
+                await until(pilot, lambda: [(one.kind, one.state) for one in rows(app)] == states)
+        finally:
+            held.set()
+            await asyncio.to_thread(box.stop)

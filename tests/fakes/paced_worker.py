@@ -1,6 +1,7 @@
 """A worker without a model that writes tokens at a known pace: for measuring what the daemon adds.
 
-Arguments: the socket's number, tokens per second of all sequences together. Speaks the real protocol. A sequence's
+Arguments: the socket's number, tokens per second of all sequences together, and the path of a file: while there is one
+nobody gets a token but the first. Speaks the real protocol. A sequence's
 first token comes at once; then, like a card, one step gives every running sequence a token and lasts as long as that
 many tokens take. A quarter of an answer is thought.
 """
@@ -17,13 +18,15 @@ from appliance.engine.llamacpp import messages as wire
 
 WORDS = ("the ", "box ", "answers ", "with ", "plain ", "words, ", "one ", "after ")
 TOKEN_CHARS = 4
+HELD_POLL_S = 0.02
 
 
 class PacedWorker:
     """One connection to the daemon."""
 
-    def __init__(self, connection: socket.socket, tokens_per_s: float) -> None:
+    def __init__(self, connection: socket.socket, tokens_per_s: float, hold: str | None = None) -> None:
         self._connection = connection
+        self._hold = hold
         self._token_s = 1 / tokens_per_s
         self._running: dict[str, list[int]] = {}
         """Tokens written, tokens wanted, tokens of the prompt."""
@@ -37,11 +40,14 @@ class PacedWorker:
         while True:
             now_s = time.perf_counter()
             wait_s = max(next_step_s - now_s, 0) if self._running else None
+            held = self._hold is not None and os.path.exists(self._hold)  # noqa: PTH110  looked at for each token
+            if held and self._running:
+                wait_s = HELD_POLL_S
             readable, _, _ = select.select([self._connection], [], [], wait_s)
             if readable and not self._read():
                 return
             now_s = time.perf_counter()
-            if self._running and now_s >= next_step_s:
+            if self._running and now_s >= next_step_s and not held:
                 # A step that was late is not made up for by the next ones: a card does not hurry either.
                 next_step_s = max(next_step_s + len(self._running) * self._token_s, now_s - 0.05)
                 self._step([self._next(request_id) for request_id in list(self._running)])
@@ -105,4 +111,4 @@ class PacedWorker:
 
 
 if __name__ == "__main__":
-    PacedWorker(socket.socket(fileno=int(sys.argv[1])), float(sys.argv[2])).run()
+    PacedWorker(socket.socket(fileno=int(sys.argv[1])), float(sys.argv[2]), *sys.argv[3:]).run()

@@ -37,8 +37,8 @@ def serving() -> ServingHistory:
     )
 
 
-def live(waiting: int = 2) -> LiveRequests:
-    """One thinks, one answers, the others wait."""
+def live(waiting: int = 2, answered: int = 2) -> LiveRequests:
+    """One thinks, the others of ``answered`` are written to; the rest waits."""
     common: dict[str, Any] = {"model": "r1-32b", "prompt_tokens": 812, "most_tokens": 8192}
     running = (
         LiveRequest(
@@ -50,6 +50,10 @@ def live(waiting: int = 2) -> LiveRequests:
             thinking_tokens=882, tokens_per_s=13.9, **common,
         ),
     )  # fmt: skip
+    more = tuple(
+        running[0].model_copy(update={"id": f"req_more_{number}", "name": f"app-{number:03}"})
+        for number in range(answered - len(running))
+    )
     queue = tuple(
         LiveRequest(
             id=f"req_{place + 10}", name="batch-night", subject="key:3", state="queued", batch=True, age_s=20 + place,
@@ -57,7 +61,7 @@ def live(waiting: int = 2) -> LiveRequests:
         )
         for place in range(1, waiting + 1)
     )  # fmt: skip
-    return LiveRequests(requests=running + queue, running=2, waiting=waiting)
+    return LiveRequests(requests=running + more + queue, running=answered, waiting=waiting)
 
 
 def jobs() -> JobList:

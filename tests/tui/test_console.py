@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import string
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC
 from pathlib import Path
@@ -19,6 +21,7 @@ from tui import app as app_module
 from tui.app import ConsoleApp
 from tui.client import Problem, Target
 from tui.look import Look, language_of, look_of
+from tui.places import ALL
 from tui.strings import CATALOGUES, Words
 from tui.views import Drawing
 from tui.widgets.dialogs import CodeDialog, ConfirmDialog, HelpDialog
@@ -136,8 +139,9 @@ def test_both_catalogues_have_all_keys_and_fields() -> None:
 
 def test_every_key_of_a_screen_has_its_words() -> None:
     words = Words("en")
-    for screen in ConsoleApp.MODES.values():
-        for _, word, _ in (*screen.KEYS, *ConsoleApp.COMMON_KEYS):  # type: ignore[attr-defined]
+    for place in ALL.values():
+        assert place.name == place.screen().NAME
+        for _, word, _ in (*place.screen().KEYS, *ConsoleApp.COMMON_KEYS):
             assert words(f"key.{word}")
             assert words(f"about.{word}")
 
@@ -191,3 +195,19 @@ async def test_a_long_table_draws_what_is_seen_alone() -> None:
         assert table.row == 99_998
         await pilot.press("home")
         assert table.row == 5
+
+
+def test_a_start_loads_what_the_first_screen_needs_and_no_more() -> None:
+    wanted = "import sys, tui.__main__, tui.app, tui.screens.dashboard; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", wanted], capture_output=True, text=True, check=True)
+    loaded = set(told.stdout.split())
+    of_the_box = {one for one in loaded if one.startswith(("appliance.", "drivers", "models", "installer"))}
+    assert {one for one in of_the_box if not one.startswith("appliance.schemas")} == set()
+    heavy = {"click", "typer", "pygments", "rich.progress", "segno", "numpy", "fastapi", "sqlmodel", "uvicorn"}
+    assert heavy & loaded == set()
+    assert {
+        "tui.screens.chat",
+        "tui.screens.models",
+        "appliance.schemas.jobs",
+        "appliance.schemas.accounts",
+    } & loaded == set()

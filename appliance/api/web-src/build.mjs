@@ -58,8 +58,15 @@ const boot = await build({
   format: 'iife',
   entryNames: 'assets/[name]-[hash]',
 });
+// A page of its own, apart from the chat page's parts: few people open it.
+const consolePage = await build({
+  ...common,
+  entryPoints: { console: 'src/console/main.ts' },
+  format: 'esm',
+  entryNames: 'assets/[name]-[hash]',
+});
 
-const files = [...pages.outputFiles, ...boot.outputFiles];
+const files = [...pages.outputFiles, ...boot.outputFiles, ...consolePage.outputFiles];
 const nameOf = (file) => path.relative(path.join(here, 'out'), file.path).split(path.sep).join('/');
 const named = (pattern) => {
   const found = files.map(nameOf).filter((name) => pattern.test(name));
@@ -74,20 +81,26 @@ const html = template
   .replaceAll('%STYLE%', named(/^assets\/app-\w+\.css$/))
   .replaceAll('%KATEX_STYLE%', named(/^assets\/katex-\w+\.css$/))
   .replaceAll('%OPERATOR_STYLE%', named(/^assets\/operator-\w+\.css$/));
+const consoleHtml = (await readFile(path.join(here, 'src/console/index.html'), 'utf8'))
+  .replaceAll('%BOOT%', named(/^assets\/boot-\w+\.js$/))
+  .replaceAll('%CONSOLE_SCRIPT%', named(/^assets\/console-\w+\.js$/))
+  .replaceAll('%CONSOLE_STYLE%', named(/^assets\/console-\w+\.css$/));
 
 await rm(target, { recursive: true, force: true });
 await mkdir(path.join(target, 'assets'), { recursive: true });
 for (const file of files) await writeFile(path.join(target, nameOf(file)), file.contents);
 await writeFile(path.join(target, 'index.html'), html);
+await mkdir(path.join(target, 'console'), { recursive: true });
+await writeFile(path.join(target, 'console/index.html'), consoleHtml);
 await copyFile(path.join(here, 'src/favicon.svg'), path.join(target, 'favicon.svg'));
 await writeFile(path.join(target, 'licenses.txt'), await licenses());
 
 const digest = createHash('sha256').update(html).digest('hex').slice(0, 12);
-console.log(`${files.length + 3} files in ${path.relative(process.cwd(), target) || '.'}, page ${digest}`);
+console.log(`${files.length + 4} files in ${path.relative(process.cwd(), target) || '.'}, page ${digest}`);
 
 /** The licences of the packages whose code is in the page, as they ask for. */
 async function licenses() {
-  const inputs = [pages, boot].flatMap((result) => Object.keys(result.metafile.inputs));
+  const inputs = [pages, boot, consolePage].flatMap((result) => Object.keys(result.metafile.inputs));
   const packages = new Set(
     inputs.map((name) => /^node_modules\/((?:@[^/]+\/)?[^/]+)\//.exec(name)?.[1]).filter((name) => name !== undefined),
   );

@@ -58,6 +58,7 @@ from appliance.settings import Settings
 from appliance.settings_store import SettingsStore
 from appliance.store.database import open_database
 from appliance.telemetry import TelemetryService
+from appliance.terminals import Terminals
 from appliance.usage.report import UsageReport
 from appliance.usage.writer import UsageWriter
 from drivers.types import Device, HardwareSnapshot, Host
@@ -330,6 +331,7 @@ def make_box(folder: Path) -> Box:
             update_desk=operations.door,
             alerts=operations.alerts,
             logs=logs,
+            terminals=Terminals(folder / "admin.sock", enabled=False),
             settings=LiveSettings(SettingsStore(settings, GIVEN), accounts.audit),
             identity=BoxNames(settings, ServerCertificate(settings), "1.2.3"),
             version="1.2.3",

@@ -77,6 +77,8 @@ PATHS = {
     "/api/chats/{chat_id}/count",
     "/api/chats/{chat_id}/export",
     "/api/chats/{chat_id}/messages",
+    "/api/console/terminals",
+    "/api/console/terminals/{terminal_id}/input",
     "/api/page",
     "/healthz",
     "/metrics",
