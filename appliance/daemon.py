@@ -78,6 +78,7 @@ from appliance.operators.software import SoftwareReader
 from appliance.operators.sticks import StickReader
 from appliance.operators.updates import UpdateReader
 from appliance.paths import default_admin_socket, prepare_state
+from appliance.rescue.safe_mode import is_safe_mode
 from appliance.schemas.offload import Offload
 from appliance.security.accounts import Accounts
 from appliance.security.keys import KeyRepository
@@ -197,11 +198,25 @@ def bind(host: str, port: int) -> socket.socket:
 class Daemon:
     """One run of the daemon."""
 
-    def __init__(self, foundation: Foundation, reporter: Reporter, vendors: Sequence[VendorSupport] = VENDORS) -> None:
+    def __init__(
+        self,
+        foundation: Foundation,
+        reporter: Reporter,
+        vendors: Sequence[VendorSupport] = VENDORS,
+        *,
+        is_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        """``is_up`` is called, in a thread, when everything but the model is there: requests are answered.
+
+        Over 60 lines because it makes every part.
+        """
+        self._is_up = is_up
         self._foundation = foundation
         self._settings = foundation.settings
         self._reporter = reporter
         self._notifier = ServiceNotifier.from_environment()
+        self._again = False
+        self._stop: Callable[[], None] = lambda: None
         self._admissions = AdmissionBook(lambda: Admission(seats=1, max_waiting=self._settings.max_waiting))
         self._certificate = ServerCertificate(self._settings)
         self._announcement: Announcement | None = None
@@ -274,16 +289,24 @@ class Daemon:
             )
         )
 
-    def run(self) -> None:
-        """Serve until SIGINT or SIGTERM. Raises AppError or ModelError when it cannot start."""
+    def run(self) -> bool:
+        """Serve until SIGINT or SIGTERM, or until a restart is asked for: whether it was. Raises AppError or ModelError
+        when it cannot start."""
         settings = self._settings
         context = self._certificate.open()
         with bind(settings.host, settings.port) as listener:
             server = self._server(context)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve(server, listener))
+        return self._again
+
+    def restart(self) -> None:
+        """Have ``run`` end and be called again. In the event loop, while it serves."""
+        self._again = True
+        self._stop()
 
     def _server(self, context: ssl.SSLContext | None = None) -> uvicorn.Server:
+        # Over 60 lines because it names every service of the API.
         app = create_app(
             ApiServices(
                 chat=self._chat,
@@ -307,6 +330,8 @@ class Daemon:
                 offload=self._offload,
                 issues=self._issues,
                 jobs=self._operations.jobs,
+                backups=self._operations.backups,
+                restart=self.restart,
                 removal=ModelRemover(self._foundation.models, self._foundation.accounts.audit),
                 operators=OperatorServices(
                     plans=PlanReader(self._settings, self._foundation.models, self._machine_alone),
@@ -354,7 +379,8 @@ class Daemon:
         return max(min(self._settings.max_connections, files - FILES_FOR_THE_BOX), 16)
 
     async def _serve(self, server: uvicorn.Server, listener: socket.socket) -> None:
-        on_stop_signal(lambda: setattr(server, "should_exit", True))
+        self._stop = lambda: setattr(server, "should_exit", True)
+        on_stop_signal(self._stop)
         await self._books.start()
         await self._chats.start()
         console = await AdminSocket.beside(server, self._settings)
@@ -365,6 +391,7 @@ class Daemon:
         http = asyncio.create_task(server.serve(sockets=[listener]), name="http")
         companions = [asyncio.create_task(work, name=name) for name, work in self._companions(host, port).items()]
         self._reporter.listening(host, port)
+        await asyncio.to_thread(self._is_up)
         if self._sampler is not None:
             self._sampler.start()
         start = asyncio.create_task(self._load(host, port), name="load")
@@ -377,7 +404,9 @@ class Daemon:
                 self._notifier.ready()
                 await http
         finally:
-            self._notifier.stopping()
+            # systemd would take the word for the end of the service, and end what comes up again.
+            if not self._again:
+                self._notifier.stopping()
             self._reporter.stopping()
             if self._sampler is not None:
                 self._sampler.ask_to_stop()
@@ -485,6 +514,8 @@ class Daemon:
             models=self._host,
             detect=self._probe,
             verified=self._facts.note_verified,
+            version=version("r1box"),
+            restart=self.restart,
         )
 
     async def _machine_alone(self) -> HardwareSnapshot:
@@ -528,6 +559,9 @@ class Daemon:
             _log.warning("memory_not_remembered", reason=str(error))
 
     def _wanted(self) -> InstalledModel | None:
+        if is_safe_mode(self._settings.state_dir):
+            _log.warning("safe_mode", hint="r1box rescue restart, or r1box rescue safe-mode off, ends it")
+            return None
         store = self._foundation.models
         wanted = self._settings.model or store.default_id()
         return None if wanted is None else store.get(wanted)

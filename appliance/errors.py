@@ -288,6 +288,17 @@ class UnreadableFile(AppError):
     template = "The file {path} cannot be read: {reason}."
 
 
+class NotConfirmed(AppError):
+    """What replaces or removes data was asked for without the word that confirms it."""
+
+    code = "not_confirmed"
+    http_status = 400
+    template = "Nothing was done: this replaces or removes data, and the word '{word}' was not given to confirm it."
+
+    def __init__(self, word: str) -> None:
+        super().__init__(word=word, param="confirm")
+
+
 class ChatFailed(AppError):
     """``r1box chat`` cannot go on."""
 

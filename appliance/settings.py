@@ -49,6 +49,7 @@ FILE_ONLY = frozenset(
         "chat_dir",
         "admin_socket",
         "job_folders",
+        "backup_dir",
         "huggingface_token_file",
         "modelscope_token_file",
         "hub_proxy",
@@ -419,6 +420,12 @@ class Settings(BaseSettings):
         default=2, ge=1, le=16, description="Downloads, imports, checks and exports that run at the same time."
     )
     jobs_keep: int = Field(default=500, ge=10, le=100_000, description="Ended jobs that are remembered.")
+    backup_dir: Folder | None = Field(
+        default=None,
+        description="Folder of the box's own backups. Default: backups in the state folder; better another disk or a "
+        "network share.",
+    )
+    backup_keep: int = Field(default=14, ge=1, le=1_000, description="Nightly backups that stay; the oldest go first.")
     start_timeout_s: float = Field(
         default=900.0, gt=0, le=86_400, description="Seconds that a model may take to load before it counts as failed."
     )

@@ -58,6 +58,7 @@ NOW = frozenset(
         "alert_urls",
         "alert_secret",
         "alert_severity",
+        "backup_keep",
     }
 )
 """Settings that hold from the next request on."""

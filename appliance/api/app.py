@@ -15,6 +15,7 @@ from appliance.api.account import SlowLane, account_router
 from appliance.api.admin.accounts import keys_router, sessions_router, users_router
 from appliance.api.admin.alerts import AlertSource, alerts_router
 from appliance.api.admin.audit import audit_router
+from appliance.api.admin.backups import BackupSource, backups_router, reset_router, restart_router
 from appliance.api.admin.box import box_router
 from appliance.api.admin.cluster import ClusterSource, cluster_router
 from appliance.api.admin.hardware import HardwareSource, hardware_router
@@ -76,8 +77,9 @@ class ApiServices:
     """What the API stands on. ``models`` is ``ModelHost``, ``telemetry`` ``TelemetryService``, ``hardware``
     ``HardwareReader``, ``offload`` ``OffloadService``, ``issues`` ``IssueBoard``,
     ``jobs`` ``JobService``, ``removal`` ``ModelRemover``, ``alerts`` ``AlertService``, ``logs`` ``LogRing``,
-    ``settings`` ``LiveSettings``, ``identity`` ``BoxNames``, ``cluster`` ``ClusterService``, ``updates``
-    ``UpdateReader``, ``update_desk`` ``UpdateDoor``. ``allowed_origins``: other servers whose pages may use the API.
+    ``backups`` ``BackupReader``, ``settings`` ``LiveSettings``, ``identity`` ``BoxNames``, ``cluster``
+    ``ClusterService``, ``updates`` ``UpdateReader``, ``update_desk`` ``UpdateDoor``. ``restart`` asks for a restart of
+    the daemon. ``allowed_origins``: other servers whose pages may use the API.
     ``known_names``: the box's own. ``authority`` reads its own authority (PEM)."""
 
     chat: ChatService
@@ -92,6 +94,8 @@ class ApiServices:
     offload: OffloadSource
     issues: IssueSource
     jobs: JobSource
+    backups: BackupSource
+    restart: Callable[[], None]
     operators: OperatorServices
     updates: UpdateSource
     update_desk: UpdateDesk
@@ -189,6 +193,7 @@ def _admin(access: Access, services: ApiServices, every: Routes) -> Routes:
     operating.include_router(model_admin_router(services.models, services.removal, trail))
     operating.include_router(issues_router(services.issues, trail))
     operating.include_router(alerts_router(services.alerts, trail))
+    operating.include_router(restart_router(services.restart, trail))
     operating.include_router(jobs_router(services.jobs, keep_alive_s=services.keep_alive_s))
     operating.include_router(updates_router(services.updates, services.update_desk, services.jobs, trail))
     accounts, seeing = services.accounts, access.router(Permission.ACCOUNTS_READ)
@@ -197,6 +202,8 @@ def _admin(access: Access, services: ApiServices, every: Routes) -> Routes:
     seeing.include_router(logs_router(services.logs, keep_alive_s=services.keep_alive_s))
     setting = access.router(Permission.ACCOUNTS_READ, unsafe=Permission.SETTINGS_WRITE)
     setting.include_router(settings_router(services.settings))
+    setting.include_router(backups_router(services.backups, services.jobs, trail))
+    setting.include_router(reset_router(services.jobs))
     auditing = access.router(Permission.AUDIT_READ)
     auditing.include_router(audit_router(accounts.audit))
     auditing.include_router(texts_router(services.usage, trail))

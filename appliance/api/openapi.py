@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from appliance.api.access import Entry, rules
 from appliance.api.routes import Routes
-from appliance.schemas import accounts, chats
+from appliance.schemas import accounts, backups, chats
 from appliance.schemas.anthropic_request import CountTokensRequest, MessagesRequest
 from appliance.schemas.errors import ErrorEnvelope
 from appliance.schemas.jobs import JobRequest
@@ -54,6 +54,10 @@ _BODIES = (
     SettingsChange,
     TerminalWish,
     TerminalInput,
+    backups.BackupOrder,
+    backups.RestoreOrder,
+    backups.PassphraseOrder,
+    backups.ResetOrderBody,
 )
 TITLE = "R1 Box"
 _REFERENCE = "#/components/schemas/{model}"

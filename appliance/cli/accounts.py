@@ -27,6 +27,9 @@ class BadMoment(AppError):
 @contextmanager
 def open_accounts() -> Iterator[Accounts]:
     """The accounts in the state folder's database, which a daemon may use at the same time."""
+    from appliance.backup.in_use import in_use
+    from appliance.backup.pending import finish_pending
+    from appliance.cli.state import remove_all_models
     from appliance.paths import prepare_state
     from appliance.security.accounts import Accounts
     from appliance.settings import load_settings
@@ -34,13 +37,16 @@ def open_accounts() -> Iterator[Accounts]:
 
     settings = load_settings()
     paths = prepare_state(settings.state_dir)
-    database = open_database(paths.database)
-    try:
-        yield Accounts(
-            database, paths.state_dir, session_idle_s=settings.session_idle_s, session_max_s=settings.session_max_s
-        )
-    finally:
-        database.dispose()
+    # A restore that waits for a start is done here too, unless a daemon works with the old state.
+    finish_pending(settings.state_dir, lambda: remove_all_models(settings))
+    with in_use(settings.state_dir):
+        database = open_database(paths.database)
+        try:
+            yield Accounts(
+                database, paths.state_dir, session_idle_s=settings.session_idle_s, session_max_s=settings.session_max_s
+            )
+        finally:
+            database.dispose()
 
 
 def noted(action: str, target: str | None = None, **details: object) -> None:

@@ -11,12 +11,14 @@ import typer
 from appliance.cli import (
     alerts,
     audit,
+    backup,
     bundle,
     cache,
     chat,
     cluster,
     detect,
     doctor,
+    factory_reset,
     issues,
     jobs,
     keys,
@@ -26,6 +28,7 @@ from appliance.cli import (
     models_pull,
     models_requantize,
     plan,
+    rescue,
     serve,
     settings,
     status,
@@ -63,6 +66,9 @@ app.add_typer(alerts.app, name="alerts")
 app.add_typer(settings.app, name="settings")
 app.add_typer(tls.app, name="tls")
 app.add_typer(cache.app, name="cache")
+app.add_typer(backup.app, name="backup")
+app.add_typer(rescue.app, name="rescue")
+app.command("factory-reset")(factory_reset.factory_reset_command)
 app.add_typer(cluster.app, name="cluster")
 app.command("usage")(usage.usage_command)
 app.add_typer(audit.app, name="audit")

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from appliance.daemon import Foundation
+    from appliance.log_ring import LogRing
     from appliance.settings import Settings
 
 Context = Annotated[
@@ -70,6 +73,7 @@ def serve(
     ] = False,
 ) -> None:
     """Load a model and serve the chat page and the OpenAI-compatible API until Ctrl-C."""
+    from appliance.log_ring import LogRing
     from appliance.settings import load_settings
 
     flags = {
@@ -99,25 +103,39 @@ def serve(
         "log_level": log_level,
     }
     given = frozenset(name for name, value in flags.items() if value is not None)
-    _run(load_settings(flags), given, demo=demo, first_key=first_key)
+    ring, again = LogRing(), True
+    while again:
+        # A restart within the process: systemd sees none, and a terminal keeps its program.
+        again = _run(lambda: load_settings(flags), given, ring, demo=demo, first_key=first_key)
 
 
-def _run(settings: Settings, flags: frozenset[str], *, demo: bool, first_key: bool) -> None:
-    from appliance.cli.output import copy_progress
-    from appliance.cli.report import TerminalReporter
-    from appliance.daemon import Daemon, lay_foundation
-    from appliance.demo import demo_file, import_demo
-    from appliance.log_file import open_log_file
-    from appliance.log_ring import LogRing
+def _run(load: Callable[[], Settings], flags: frozenset[str], ring: LogRing, *, demo: bool, first_key: bool) -> bool:
+    """One run of the daemon; whether another is wanted."""
+    from appliance.cli.state import with_state
+    from appliance.daemon import lay_foundation
     from appliance.logs import configure_logging
-    from appliance.security.keys import Grant
-    from appliance.security.roles import PERMISSIONS, Role
     from drivers.slots import booted_slot, kernel_arguments
 
-    ring = LogRing()
-    configure_logging(settings.log_level, sinks=(ring.handler,))
     has_slots = booted_slot(kernel_arguments()) is not None
-    foundation = replace(lay_foundation(settings, has_slots=has_slots), flags=flags, logs=ring)
+    configure_logging(load().log_level, sinks=(ring.handler,))
+
+    def run(settings: Settings, is_up: Callable[[], None]) -> bool:
+        foundation = replace(lay_foundation(settings, has_slots=has_slots), flags=flags, logs=ring)
+        return _serve(foundation, is_up, demo=demo, first_key=first_key)
+
+    return with_state(load, run)
+
+
+def _serve(foundation: Foundation, is_up: Callable[[], None], *, demo: bool, first_key: bool) -> bool:
+    from appliance.cli.output import copy_progress
+    from appliance.cli.report import TerminalReporter
+    from appliance.daemon import Daemon
+    from appliance.demo import demo_file, import_demo
+    from appliance.log_file import open_log_file
+    from appliance.security.keys import Grant
+    from appliance.security.roles import PERMISSIONS, Role
+
+    settings = foundation.settings
     files = open_log_file(settings)
     if demo and foundation.models.default_id() is None:
         with copy_progress(f"Importing {demo_file().name}") as progress:
@@ -137,7 +155,7 @@ def _run(settings: Settings, flags: frozenset[str], *, demo: bool, first_key: bo
         scheme="http" if settings.tls == "off" else "https",
     )
     try:
-        Daemon(foundation, reporter).run()
+        return Daemon(foundation, reporter, is_up=is_up).run()
     finally:
         if files is not None:
             files.close()

@@ -11,7 +11,8 @@ from appliance.schemas.unions import TAG
 
 JobStateWord = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled", "interrupted"]
 JobKindWord = Literal[
-    "pull", "import", "verify", "requantize", "bundle_import", "bundle_export", "doctor", "load", "update"
+    "pull", "import", "verify", "requantize", "bundle_import", "bundle_export", "doctor", "load", "update", "backup",
+    "restore", "factory_reset",
 ]  # fmt: skip
 
 PathText = Annotated[str, Field(min_length=1, max_length=4096)]
@@ -106,6 +107,36 @@ class UpdateWish(_Wish):
     restart: bool = False
 
 
+class _SecretWish(_Wish):
+    """With a passphrase, which is never shown, logged or kept with the job."""
+
+    passphrase: str | None = Field(default=None, exclude=True, repr=False)
+
+
+class BackupWish(_SecretWish):
+    """Make a backup in the box's folder or in ``to``; without a passphrase by the box's own. Asked for by
+    ``/api/admin/backups``, as are the next two: not every operator may."""
+
+    kind: Literal["backup"] = "backup"
+    to: PathText | None = None
+
+
+class RestoreWish(_SecretWish):
+    """Check a backup and restart with its state: ``name`` of the box's folder, or ``path`` of a stick."""
+
+    kind: Literal["restore"] = "restore"
+    name: str | None = None
+    path: PathText | None = None
+
+
+class FactoryResetWish(_Wish):
+    """Restart as a new box."""
+
+    kind: Literal["factory_reset"] = "factory_reset"
+    remove_models: bool = False
+    keep_backups: bool = False
+
+
 JobWish = (
     PullWish
     | ImportWish
@@ -116,6 +147,9 @@ JobWish = (
     | DoctorWish
     | LoadWish
     | UpdateWish
+    | BackupWish
+    | RestoreWish
+    | FactoryResetWish
 )
 
 

@@ -224,6 +224,7 @@ class Box:
     store: ModelStore
     logs: LogRing
     metering: Metering
+    restarts: list[str]
 
     def use(self, engine: FakeEngine) -> FakeEngine:
         """Put another engine in."""
@@ -280,6 +281,7 @@ def make_box(folder: Path) -> Box:
     store = ModelStore(folder / "models")
     # Nobody listens and there are no slots, unless a test makes them (tests.installer.update.boxes).
     system = folder / "system"
+    restarts: list[str] = []
     operations = Operations(
         settings,
         database,
@@ -289,6 +291,8 @@ def make_box(folder: Path) -> Box:
         detect=machine.detect,
         verified=lambda *_: None,
         door=UpdateDoor(folder / "update.sock"),
+        version="1.2.3",
+        restart=lambda: restarts.append("asked"),
     )
     jobs = operations.jobs
     metering = Metering(limits, writer)
@@ -320,6 +324,8 @@ def make_box(folder: Path) -> Box:
             offload=verdicts,
             issues=issues,
             jobs=jobs,
+            backups=operations.backups,
+            restart=lambda: restarts.append("asked"),
             removal=ModelRemover(store, accounts.audit),
             operators=OperatorServices(
                 plans=PlanReader(settings, store, hardware.detect),
@@ -341,4 +347,4 @@ def make_box(folder: Path) -> Box:
     )
     secret = keys.create("tester", Grant(scopes=EVERYTHING)).secret
     parts = (engine, manager, admission, accounts, limits, writer, keys, secret, database, made, monitor, machine)
-    return Box(app, models, *parts, verdicts, issues, chats, jobs, store, logs, metering)
+    return Box(app, models, *parts, verdicts, issues, chats, jobs, store, logs, metering, restarts)

@@ -1,0 +1,1 @@
+"""Backup, restore and factory reset of the state folder (docs/backup.md)."""
