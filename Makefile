@@ -57,7 +57,7 @@ test-web:  ## the chat page in Chromium, and that it comes from its source; need
 
 test-vllm:  ## vLLM itself behind the daemon; VLLM_ENV=FOLDER has it already, else it is installed there (3.4 GB)
 	@$(BOOTSTRAP) dev
-	@R1BOX_TEST_VLLM="$$($(BIN)/python -m tests.vllm.environment $(VLLM_ENV))" timeout 2400 \
+	@R1BOX_TEST_VLLM="$$($(BIN)/python -m tests.vllm.environment $(VLLM_ENV))" timeout 3600 \
 		$(BIN)/python -m pytest tests/vllm --timeout 1500 $(ARGS)
 
 test-clients:  ## official clients of every API against a real box; needs node and npm

@@ -230,6 +230,15 @@ class GenerationFailed(AppError):
     template = "The model could not finish this answer: {cause}"
 
 
+class EngineBusy(AppError):
+    """The engine is shared with other boxes, and its queue is full."""
+
+    code = "engine_busy"
+    http_status = 429
+    template = "The model cannot take this request now: {problem}"
+    retry_after_s = 10
+
+
 class EngineCannotDo(AppError):
     """The engine that serves the model has no way to do what the request wants."""
 

@@ -21,6 +21,7 @@ from tui.resource import Clock, Resource, known
 
 if TYPE_CHECKING:
     from appliance.schemas.accounts import UserList
+    from appliance.schemas.cluster import ClusterStatus
     from appliance.schemas.jobs import Job, JobList, JobWish
     from appliance.schemas.plans import Plans, PlansQuery
     from appliance.schemas.settings import SettingList
@@ -82,6 +83,13 @@ class BoxView:
         from appliance.schemas.jobs import JobList
 
         return self._of("/api/admin/jobs?limit=200", JobList, times=0.5)
+
+    @cached_property
+    def cluster(self) -> Resource[ClusterStatus]:
+        """The boxes that serve a model together."""
+        from appliance.schemas.cluster import ClusterStatus
+
+        return self._of("/api/admin/cluster", ClusterStatus, times=2)
 
     @cached_property
     def users(self) -> Resource[UserList]:

@@ -22,7 +22,7 @@ from enum import StrEnum
 
 from appliance.cluster.wire import RankState
 
-LOST_S = 6.0
+LOST_S = 12.0
 """Silence after which a box counts as lost. The box itself gives up its rank sooner (``rank_state.LEASE_S``), so that
 no rank of an old run meets one of the next."""
 _BOOTS_REMEMBERED = 8

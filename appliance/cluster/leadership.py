@@ -20,7 +20,7 @@ from appliance.cluster.errors import BoxesMissing
 from appliance.cluster.listener import ClusterListener, Joining
 from appliance.cluster.placing import leader_setup
 from appliance.cluster.servers import LeaderServer
-from appliance.cluster.wire import Beat, BoxHardware, BoxLine, Part, Start, Told, Wanted
+from appliance.cluster.wire import Beat, BoxHardware, BoxLine, ModelState, Part, Start, Told, Wanted
 from appliance.engine.external.server_factory import ServerSpec
 from appliance.model_setup import ModelSetup
 from appliance.schemas.cluster import BoxStateWord, ClusterBox, RunWord
@@ -36,6 +36,7 @@ GATHER_S = 20.0
 """How long a start waits for boxes that are away, or still end an older run."""
 RENEWAL_LOOK_EVERY_S = 3600.0
 _RUNS_REMEMBERED = 64
+_WITHOUT = (ModelState.MISSING, ModelState.DIFFERS)
 
 
 @dataclass
@@ -44,7 +45,7 @@ class Heard:
 
     address: str
     version: str
-    model: str
+    model: ModelState
     hardware: BoxHardware | None = None
 
 
@@ -117,12 +118,15 @@ class Leadership:
         self._heard[box] = heard = Heard(
             address=beat.address,
             version=beat.version,
-            model=beat.model.value,
+            model=beat.model,
             hardware=beat.hardware or (None if known is None else known.hardware),
         )
         report = Report(boot=beat.boot, number=beat.number, state=beat.state, run=beat.run, cause=beat.cause)
         run = self.coordinator.hear(box, report, self._now_s())
         model = self._record.model
+        if run is not None and heard.model in _WITHOUT:
+            self.coordinator.end(f"{box} has not the model that all serve together", run)
+            run = None
         return Told(
             answers=beat.number,
             start=None if run is None else Start(run=run, master_port=self._ports[run]),
@@ -140,7 +144,7 @@ class Leadership:
     async def ask(self, box: str, request: Request) -> Response:
         """A question of another box to the model's server."""
         model, server = self._record.model, self._server
-        if model is None or server is None or not self._is_ready(model):
+        if model is None or server is None or not server.is_started or not self._is_ready(model):
             raise BoxesMissing(reason=self.coordinator.cause or "it is not running now.")
         endpoint = server.endpoint
         path = request.url.path.removeprefix("/engine")
@@ -173,9 +177,13 @@ class Leadership:
         return self._server
 
     def absent(self) -> tuple[str, ...]:
-        """Boxes without which no run can begin now: not there, or without a word on their cards."""
+        """Boxes without which no run can begin now: not there, without a word on their cards, or without the model."""
         names = [member.name for member in self._record.members]
-        silent = [name for name in names if (heard := self._heard.get(name)) is None or heard.hardware is None]
+        silent = [
+            name
+            for name in names
+            if (heard := self._heard.get(name)) is None or heard.hardware is None or heard.model in _WITHOUT
+        ]
         return tuple(dict.fromkeys((*self.coordinator.missing(names, self._now_s()), *silent)))
 
     async def form(self, run: str, master_port: int) -> None:
@@ -245,7 +253,7 @@ class Leadership:
                     devices=None if heard is None else device_names(heard.hardware),
                     rank=ranks.index(member.name) if member.name in ranks else None,
                     part=None if heard is None else self.coordinator.state_of(member.name).value,
-                    model=None if heard is None else heard.model,
+                    model=None if heard is None else heard.model.value,
                     version=None if heard is None else heard.version,
                 )
             )

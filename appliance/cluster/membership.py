@@ -116,6 +116,14 @@ class Membership:
         found, self._begin, self._cease = self._begin, None, None
         return found
 
+    def refuse(self, cause: str) -> None:
+        """This box cannot do its part: the leader is to know, and what cards there are now."""
+        if self._begin is not None and self.rank.run is None:
+            run, self._begin = self._begin[0], None
+            self.failed(run, cause)
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._detect(), name="cluster hardware")
+
     def began(self, run: str) -> None:
         self.rank.began(run)
         self._early.set()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from appliance.cluster.coordinator import Report
 from appliance.cluster.wire import RankState
 
-LEASE_S = 4.0
+LEASE_S = 8.0
 """Without an answer for so long this box ends its rank by itself, before the leader begins another run
 (``coordinator.LOST_S``)."""
 _RUNS_REMEMBERED = 64

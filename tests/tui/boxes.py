@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from appliance.schemas.cluster import ClusterStatus
 from appliance.schemas.errors import ErrorBody, ErrorEnvelope
 from appliance.schemas.health import Readiness
 from appliance.schemas.issues import FixupButton, FixupResult, Issue, IssueList
@@ -90,6 +91,7 @@ def answers(
     return {
         "/readyz": told,
         "/api/admin/models": ModelEntries(models=(entry,)),
+        "/api/admin/cluster": ClusterStatus(),
         "/api/admin/offload": OffloadList(models=(verdict,)),
         "/api/admin/telemetry": Telemetry(enabled=True, time=NOON, started_at=NOON, host=HOST, devices=cards),
         "/api/admin/issues": IssueList(issues=issues, checked_at=NOON - timedelta(seconds=7)),

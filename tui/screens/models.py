@@ -22,6 +22,7 @@ from tui.widgets.details import blocks, bullets, facts
 from tui.widgets.dialogs import ChoiceDialog
 from tui.widgets.forms import Field, FormDialog, Values
 from tui.widgets.table import Column
+from tui.widgets.together import together
 
 STYLES = {"ready": "$success", "failed": "bold $error", "starting": "$warning", "installed": "$text-muted"}
 _OFFLOAD = {"VERIFIED": "$success", "DEGRADED": "bold $warning", "CPU": "bold $warning"}
@@ -48,8 +49,8 @@ class ModelsScreen(ListScreen):
         return self.box.models
 
     def feeds(self) -> tuple[Resource[object], ...]:
-        """With verdicts and jobs."""
-        return (self.box.models, self.box.offload, self.box.jobs)  # type: ignore[return-value]
+        """With verdicts, jobs, and the boxes that serve one together."""
+        return (self.box.models, self.box.offload, self.box.jobs, self.box.cluster)  # type: ignore[return-value]
 
     def rows(self, value: ModelEntries) -> Sequence[ModelEntry]:
         """The default first, then those that are loaded."""
@@ -105,6 +106,7 @@ class ModelsScreen(ListScreen):
                 (words("col.seats"), _seats(row)),
                 (words("models.places"), ", ".join(row.devices) or (words("model.processor") if row.seats else None)),
                 (words("models.planned"), size(row.planned_bytes)),
+                (words("col.engine"), " ".join(word for word in (row.engine, row.engine_build) if word) or None),
                 (words("col.requests"), words("models.requests", running=row.running, waiting=row.waiting)),
                 (words("models.restarts"), count(row.restarts) if row.restarts else None),
                 (words("models.used"), since(words, row.used_at, now)),
@@ -112,7 +114,9 @@ class ModelsScreen(ListScreen):
             ]
         )
         error = None if row.error is None else Content.styled(row.error, "$error")
-        return blocks(head, error, None if verdict is None else self._proof(verdict))
+        why = None if row.why_engine is None else Content.styled(row.why_engine, "$text-muted")
+        boxes = together(words, known(self.box.cluster.state()), row.id)
+        return blocks(head, error, why, boxes, None if verdict is None else self._proof(verdict))
 
     def _proof(self, verdict: Offload) -> Content:
         words = self.drawing.words

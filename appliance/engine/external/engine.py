@@ -29,7 +29,7 @@ from appliance.engine.request import (
     SamplingParams,
     TextSegment,
 )
-from appliance.errors import AppError, EngineCannotDo, EngineLost, GenerationFailed
+from appliance.errors import AppError, EngineBusy, EngineCannotDo, EngineLost, GenerationFailed
 
 _log = structlog.get_logger(__name__)
 
@@ -356,4 +356,6 @@ def _refusal(refused: Refused) -> Exception:
     """A request that the server refuses is the request's fault where HTTP says so."""
     if refused.status in (400, 413, 422):
         return EngineCannotDo(problem=f"the engine refuses this request ({refused.message})")
+    if refused.status == 429:
+        return EngineBusy(problem=refused.message)
     return GenerationFailed(cause=f"the engine answers {refused.status} ({refused.message})")

@@ -167,7 +167,7 @@ class Cluster(RuleBasedStateMachine):
             box.run = None
             box.brain.ceased()
 
-    @rule(seconds=st.sampled_from([0.1, 1.0, 3.0, 7.0]))
+    @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 13.0]))
     def time_goes_on(self, seconds: float) -> None:
         """Everybody's own clock ticks often, whatever the network does."""
         left = seconds
