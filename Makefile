@@ -29,7 +29,7 @@ COMPILE := UV_CACHE_DIR=$(VENV)/lock-cache $(BIN)/uv pip compile --quiet $(UPGRA
 	--no-emit-find-links --python-version 3.11 --universal --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help run setup walk test test-web test-clients test-vm web lint format bench lock dist deb iso bundle authority install uninstall clean
+.PHONY: help run setup walk test test-web test-clients test-vm test-net web lint format bench lock dist deb iso bundle authority install uninstall clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -122,6 +122,10 @@ authority:  ## an authority for updates of one's own, and a signer, in SIGNER=FO
 test-vm:  ## install from the medium in virtual machines, start, chat; needs make iso, QEMU, and half an hour
 	@$(BOOTSTRAP) dev
 	@$(BIN)/python -m pytest tests/vm -s -m "not bench" $(ARGS)
+
+test-net:  ## changes of the network on a real systemd-networkd in a namespace; needs root
+	@$(BOOTSTRAP) dev
+	@$(BIN)/python -m pytest tests/netns -s $(ARGS)
 
 install:  ## R1 Box as a service of this Debian or Ubuntu server; needs root; DRY_RUN=1 only tells
 	@$(call SYSTEM,install)

@@ -49,6 +49,7 @@ from appliance.engine.factory import LlamaCppFactory
 from appliance.engine.manager import Backoff, EngineFactory, EngineManager
 from appliance.engine.shares import BoxShares
 from appliance.errors import EngineStartFailed, OffloadRefused, PortInUse
+from appliance.first_run.list import FirstRunList
 from appliance.hardware import HardwareReader
 from appliance.health.board import IssueBoard
 from appliance.health.checks import CHECKS
@@ -71,6 +72,7 @@ from appliance.metrics.times import TimesCollector
 from appliance.model_host import ModelHost
 from appliance.model_parts import HostParts
 from appliance.model_setup import ModelSetup, remember_memory, set_up
+from appliance.network.service import NetworkService
 from appliance.operations import Operations
 from appliance.operators.plans import PlanReader
 from appliance.operators.removal import ModelRemover
@@ -267,7 +269,20 @@ class Daemon:
         self._chat = ChatService(self._host.served, self._host, self._admissions, gate=self._metering, **answering)
         self._live = self._make_live_settings()
         self._terminals = self._make_terminals()
+        self._network = NetworkService(self._settings.system_socket)
+        self._first_run = self._make_first_run()
         self._chats = Chats(foundation.database, self._chat, chat_limits(self._settings))
+
+    def _make_first_run(self) -> FirstRunList:
+        return FirstRunList(
+            self._settings.state_dir,
+            has_admin=self._foundation.accounts.users.has_admin,
+            machine=self._network,
+            models=self._host,
+            jobs=self._operations.jobs,
+            proof=self._offload,
+            issues=self._issues,
+        )
 
     def _make_host(self, shares: BoxShares) -> ModelHost:
         return ModelHost(
@@ -305,6 +320,19 @@ class Daemon:
         self._again = True
         self._stop()
 
+    def _metrics(self) -> Metrics:
+        return Metrics(
+            ServingCollector(self._host, self._admissions),
+            DeviceCollector(self._telemetry.now),
+            ThinkingCollector(self._chat.thoughts),
+            TimesCollector(self._chat.times),
+            BuildCollector(version("r1box")),
+            OffloadCollector(self._offload.verdicts),
+            IssueCollector(self._issues.issues),
+            ClusterCollector(self._cluster.status_now),
+            AlertCollector(self._operations.alerts.state),
+        )
+
     def _server(self, context: ssl.SSLContext | None = None) -> uvicorn.Server:
         # Over 60 lines because it names every service of the API.
         app = create_app(
@@ -314,17 +342,7 @@ class Daemon:
                 models=self._host,
                 accounts=self._foundation.accounts,
                 usage=self._books.report,
-                metrics=Metrics(
-                    ServingCollector(self._host, self._admissions),
-                    DeviceCollector(self._telemetry.now),
-                    ThinkingCollector(self._chat.thoughts),
-                    TimesCollector(self._chat.times),
-                    BuildCollector(version("r1box")),
-                    OffloadCollector(self._offload.verdicts),
-                    IssueCollector(self._issues.issues),
-                    ClusterCollector(self._cluster.status_now),
-                    AlertCollector(self._operations.alerts.state),
-                ),
+                metrics=self._metrics(),
                 telemetry=self._telemetry,
                 hardware=self._hardware,
                 offload=self._offload,
@@ -345,6 +363,8 @@ class Daemon:
                 logs=self._foundation.logs,
                 settings=self._live,
                 terminals=self._terminals,
+                network=self._network,
+                first_run=self._first_run,
                 identity=self._names,
                 cluster=self._cluster,
                 version=version("r1box"),
@@ -419,6 +439,7 @@ class Daemon:
             await asyncio.wait({http})
             await console.aclose()
             await self._cluster.aclose()
+            await self._first_run.aclose()
             await self._operations.aclose()
             await self._issues.aclose()
             await self._offload.aclose()

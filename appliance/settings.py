@@ -48,6 +48,7 @@ FILE_ONLY = frozenset(
         "backends_dir",
         "chat_dir",
         "admin_socket",
+        "system_socket",
         "job_folders",
         "backup_dir",
         "huggingface_token_file",
@@ -323,6 +324,10 @@ class Settings(BaseSettings):
         default=None,
         description="Unix socket of the admin API for this machine's console. Default: admin.sock in systemd's "
         "RUNTIME_DIRECTORY, else in the state folder.",
+    )
+    system_socket: Folder = Field(
+        default=Path("/run/r1box-system.sock"),
+        description="Unix socket of the helper that changes the machine's network as root.",
     )
     allowed_origins: tuple[Annotated[str, Field(pattern=ORIGIN_PATTERN)], ...] = Field(
         default=(),

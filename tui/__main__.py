@@ -44,7 +44,7 @@ async def _run(options: argparse.Namespace, key: str | None, look: Look, environ
     target = target_of(options.url, options.socket, options.page_url, environ)
     async with BoxClient(target, key=key, ca=options.ca) as client:
         language = language_of(environ, look, options.language)
-        app = ConsoleApp(client, look=look, language=language, light=options.light)
+        app = ConsoleApp(client, look=look, language=language, light=options.light, leads=True)
         gc.freeze()
         gc.enable()
         await app.run_async()

@@ -18,7 +18,7 @@ from tui.box import BoxView
 from tui.client import BoxClient
 from tui.look import Language, Look
 from tui.places import ALL, FRONT, MORE
-from tui.resource import POLL_S, Clock, SystemClock
+from tui.resource import POLL_S, Clock, SystemClock, known
 from tui.screens.base import BoxScreen, Keys
 from tui.strings import Words
 from tui.views import QUIET, Drawing
@@ -85,8 +85,11 @@ class ConsoleApp(App[None]):
         zone: tzinfo | None = None,
         poll_s: float = POLL_S,
         driver_class: type[Driver] | None = None,
+        leads: bool = False,
     ) -> None:
+        """``leads``: begin with the first minutes' list where the box is new."""
         super().__init__(driver_class=driver_class)
+        self._leads = leads
         self.zone = zone
         self.drawing = Drawing(look, Words(language))
         self.box = BoxView(client, clock or SystemClock(), self._changed, every_s=poll_s)
@@ -102,6 +105,8 @@ class ConsoleApp(App[None]):
         self.set_interval(1.0, self._changed)
         self._unloaded = iter(ALL.values())
         self.set_timer(SETTLED_S, self._load_screens)
+        if self._leads:
+            self.run_worker(self._lead(), group="lead")
 
     def _load_screens(self) -> None:
         """Load one screen after the other while nothing else is to be done, so that none is late when it is called."""
@@ -109,6 +114,15 @@ class ConsoleApp(App[None]):
             place.screen()
             self.set_timer(BETWEEN_LOADS_S, self._load_screens)
             break
+
+    async def _lead(self) -> None:
+        """To the first minutes' list, unless the operator went elsewhere meanwhile."""
+        await self.box.first_run.ask()
+        told = known(self.box.first_run.state())
+        if told is not None and not told.finished and self.current_mode == self.DEFAULT_MODE:
+            if told.language is not None:
+                self.speak(told.language)
+            self.action_go("first_run")
 
     def screen_keys(self) -> Keys:
         """(key, word, action) of the screens."""
@@ -149,8 +163,12 @@ class ConsoleApp(App[None]):
 
     def action_language(self) -> None:
         """English to Chinese and back, where the terminal can show it."""
-        other: Language = "zh" if self.drawing.words.language == "en" and self.drawing.look.chinese else "en"
-        self.drawing = Drawing(self.drawing.look, Words(other))
+        self.speak("zh" if self.drawing.words.language == "en" else "en")
+
+    def speak(self, language: Language) -> None:
+        """Another language; English where Chinese cannot be shown."""
+        shown: Language = language if self.drawing.look.chinese else "en"
+        self.drawing = Drawing(self.drawing.look, Words(shown))
         self._changed()
 
     def action_code(self) -> None:

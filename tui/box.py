@@ -22,7 +22,9 @@ from tui.resource import Clock, Resource, known
 if TYPE_CHECKING:
     from appliance.schemas.accounts import UserList
     from appliance.schemas.cluster import ClusterStatus
+    from appliance.schemas.first_run import FirstRun
     from appliance.schemas.jobs import Job, JobList, JobWish
+    from appliance.schemas.network import Network
     from appliance.schemas.plans import Plans, PlansQuery
     from appliance.schemas.settings import SettingList
     from tui.keys_feed import KeysFeed
@@ -118,6 +120,20 @@ class BoxView:
         from appliance.schemas.settings import SettingList
 
         return self._of("/api/admin/settings", SettingList, times=5)
+
+    @cached_property
+    def network(self) -> Resource[Network]:
+        """The machine's network and clock."""
+        from appliance.schemas.network import Network
+
+        return self._of("/api/admin/network", Network, times=2)
+
+    @cached_property
+    def first_run(self) -> Resource[FirstRun]:
+        """What a new box still needs."""
+        from appliance.schemas.first_run import FirstRun
+
+        return self._of("/api/admin/first-run", FirstRun)
 
     @property
     def page_url(self) -> str | None:

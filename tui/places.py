@@ -40,6 +40,8 @@ FRONT = (
 )
 MORE = (
     Place("chat", "tui.screens.chat:ChatScreen"),
+    Place("network", "tui.screens.network:NetworkScreen"),
+    Place("first_run", "tui.screens.first_run:FirstRunScreen"),
     Place("settings", "tui.screens.settings:SettingsScreen"),
     Place("plans", "tui.screens.plans:PlansScreen"),
     Place("users", "tui.screens.users:UsersScreen"),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from tui.strings_first_run_zh import FIRST_RUN_CHINESE
+from tui.strings_network_zh import NETWORK_CHINESE
 from tui.strings_screens_zh import SCREENS_CHINESE
 
 CHINESE = {
     **SCREENS_CHINESE,
+    **NETWORK_CHINESE,
+    **FIRST_RUN_CHINESE,
     "age.days": "{n} 天",
     "age.hours": "{n} 小时",
     "age.minutes": "{n} 分钟",

@@ -18,12 +18,14 @@ from appliance.api.admin.audit import audit_router
 from appliance.api.admin.backups import BackupSource, backups_router, reset_router, restart_router
 from appliance.api.admin.box import box_router
 from appliance.api.admin.cluster import ClusterSource, cluster_router
+from appliance.api.admin.first_run import FirstRunSource, first_run_router
 from appliance.api.admin.hardware import HardwareSource, hardware_router
 from appliance.api.admin.issues import IssueSource, issues_router
 from appliance.api.admin.jobs import JobSource, jobs_router
 from appliance.api.admin.live import live_router
 from appliance.api.admin.logs import LogSource, logs_router
 from appliance.api.admin.models import ModelAdmin, ModelRemoval, model_admin_router
+from appliance.api.admin.network import NetworkSource, network_router
 from appliance.api.admin.offload import OffloadSource, offload_router
 from appliance.api.admin.operators import OperatorServices, operators_router
 from appliance.api.admin.settings import SettingSource, settings_router
@@ -77,10 +79,10 @@ class ApiServices:
     """What the API stands on. ``models`` is ``ModelHost``, ``telemetry`` ``TelemetryService``, ``hardware``
     ``HardwareReader``, ``offload`` ``OffloadService``, ``issues`` ``IssueBoard``,
     ``jobs`` ``JobService``, ``removal`` ``ModelRemover``, ``alerts`` ``AlertService``, ``logs`` ``LogRing``,
-    ``backups`` ``BackupReader``, ``settings`` ``LiveSettings``, ``identity`` ``BoxNames``, ``cluster``
-    ``ClusterService``, ``updates`` ``UpdateReader``, ``update_desk`` ``UpdateDoor``. ``restart`` asks for a restart of
-    the daemon. ``allowed_origins``: other servers whose pages may use the API.
-    ``known_names``: the box's own. ``authority`` reads its own authority (PEM)."""
+    ``backups`` ``BackupReader``, ``settings`` ``LiveSettings``, ``network`` ``NetworkService``, ``first_run``
+    ``FirstRunList``, ``identity`` ``BoxNames``, ``cluster`` ``ClusterService``, ``updates`` ``UpdateReader``,
+    ``update_desk`` ``UpdateDoor``. ``restart`` asks for a restart of the daemon. ``allowed_origins``: other servers
+    whose pages may use the API. ``known_names``: the box's own. ``authority`` reads its own authority (PEM)."""
 
     chat: ChatService
     chats: Chats
@@ -103,6 +105,8 @@ class ApiServices:
     logs: LogSource
     settings: SettingSource
     terminals: Terminals
+    network: NetworkSource
+    first_run: FirstRunSource
     identity: Callable[[], BoxIdentity]
     cluster: ClusterSource
     version: str
@@ -204,6 +208,8 @@ def _admin(access: Access, services: ApiServices, every: Routes) -> Routes:
     setting.include_router(settings_router(services.settings))
     setting.include_router(backups_router(services.backups, services.jobs, trail))
     setting.include_router(reset_router(services.jobs))
+    wiring = access.router(Permission.ADMIN_READ, unsafe=Permission.SETTINGS_WRITE)
+    wiring.include_router(network_router(services.network, trail))
     auditing = access.router(Permission.AUDIT_READ)
     auditing.include_router(audit_router(accounts.audit))
     auditing.include_router(texts_router(services.usage, trail))
@@ -212,6 +218,7 @@ def _admin(access: Access, services: ApiServices, every: Routes) -> Routes:
         seeing,
         auditing,
         setting,
+        wiring,
         scrape,
         reading,
         operating,
@@ -219,6 +226,7 @@ def _admin(access: Access, services: ApiServices, every: Routes) -> Routes:
         users_router(access, accounts, lane),
         keys_router(access, accounts),
         sessions_router(access, accounts),
+        first_run_router(access, services.first_run, accounts, trail, lane),
         live_router(access, services.chat.live, accounts.audit),
         console_router(access, accounts, services.terminals, keep_alive_s=services.keep_alive_s),
     ):

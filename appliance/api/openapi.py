@@ -15,7 +15,9 @@ from appliance.api.routes import Routes
 from appliance.schemas import accounts, backups, chats
 from appliance.schemas.anthropic_request import CountTokensRequest, MessagesRequest
 from appliance.schemas.errors import ErrorEnvelope
+from appliance.schemas.first_run import FirstAdmin, StepChange
 from appliance.schemas.jobs import JobRequest
+from appliance.schemas.network import NetworkChange, TrialConfirmation, TrialRequest
 from appliance.schemas.ollama_request import ChatCall, GenerateBody, ShowBody
 from appliance.schemas.openai_completion import CompletionBody
 from appliance.schemas.openai_request import ChatCompletionRequest
@@ -58,6 +60,11 @@ _BODIES = (
     backups.RestoreOrder,
     backups.PassphraseOrder,
     backups.ResetOrderBody,
+    StepChange,
+    FirstAdmin,
+    NetworkChange,
+    TrialRequest,
+    TrialConfirmation,
 )
 TITLE = "R1 Box"
 _REFERENCE = "#/components/schemas/{model}"

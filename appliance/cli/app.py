@@ -27,6 +27,7 @@ from appliance.cli import (
     models_live,
     models_pull,
     models_requantize,
+    network,
     plan,
     rescue,
     serve,
@@ -64,6 +65,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(users.app, name="users")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(settings.app, name="settings")
+app.add_typer(network.app, name="network")
 app.add_typer(tls.app, name="tls")
 app.add_typer(cache.app, name="cache")
 app.add_typer(backup.app, name="backup")

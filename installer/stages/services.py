@@ -24,6 +24,7 @@ def _services(facts: Facts, answers: Answers) -> list[Action]:
         PutFile(str(_ETC / "fstab"), _FSTAB),
         MakeFolder(str(_ETC / "r1box")),
         PutFile(str(_ETC / "r1box/config.toml"), settings_file(answers)),
+        PutFile(str(ROOT / "var/lib/r1box/first-run.json"), first_run_file(answers)),
         Run("give the state to the service", ("chroot", str(ROOT), "chown", "-R", "r1box:r1box", "/var/lib/r1box")),
         Run("switch R1 Box on", ("systemctl", f"--root={ROOT}", "enable", "r1box.target", "r1box.service")),
     ]
@@ -43,6 +44,14 @@ def settings_file(answers: Answers) -> str:
     # Strings and whole numbers are written alike in JSON and TOML.
     lines = [f"{name} = {json.dumps(value)}" for name, value in values.items()]
     return "# R1 Box's settings, from the installation. Every key: docs/settings.md.\n" + "\n".join(lines) + "\n"
+
+
+def first_run_file(answers: Answers) -> str:
+    """The list of a new box's steps, docs/console.md: what the answers settled nobody is asked again."""
+    settled = ["language", "time", *(["network"] if answers.network.mode != "none" else [])]
+    told = {"language": answers.system.language, "time": answers.system.timezone}
+    marks = {name: {"state": "done", "by": "installation", "told": told.get(name)} for name in settled}
+    return json.dumps({"language": answers.system.language, "marks": marks}, indent=1) + "\n"
 
 
 def _verify(facts: Facts, answers: Answers) -> list[Action]:

@@ -9,7 +9,15 @@ from pathlib import Path
 DEFAULT_PREFIX = Path("/opt/r1box")
 SERVICE = "r1box.service"
 TARGET = "r1box.target"
-UNITS = (SERVICE, TARGET, "r1box-devices.service", "r1box-backup.service", "r1box-backup.timer")
+UNITS = (
+    SERVICE,
+    TARGET,
+    "r1box-devices.service",
+    "r1box-backup.service",
+    "r1box-backup.timer",
+    "r1box-system.service",
+    "r1box-system.socket",
+)
 PROGRAMS = ("r1box", "r1box-console")
 USER = "r1box"
 

@@ -24,7 +24,7 @@ from tui.look import Look, language_of, look_of
 from tui.places import ALL
 from tui.strings import CATALOGUES, Words
 from tui.views import Drawing
-from tui.widgets.dialogs import CodeDialog, ConfirmDialog, HelpDialog
+from tui.widgets.dialogs import ChoiceDialog, CodeDialog, ConfirmDialog, HelpDialog
 from tui.widgets.table import Column, Table
 
 
@@ -211,3 +211,18 @@ def test_a_start_loads_what_the_first_screen_needs_and_no_more() -> None:
         "appliance.schemas.jobs",
         "appliance.schemas.accounts",
     } & loaded == set()
+
+
+async def test_a_second_enter_is_no_second_answer(fake: FakeBox) -> None:
+    """Typed before the dialog went, it came to a screen that was no dialog any more, and ended the console."""
+    async with fake.client() as client:
+        app = ConsoleApp(client, look=Look(), poll_s=0.05)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "5 of 8" in text(app))
+            await pilot.press("9")
+            dialog = app.screen
+            assert isinstance(dialog, ChoiceDialog)
+            for _ in range(2):
+                dialog.dismiss(0)
+            await until(pilot, lambda: app.current_mode == "chat")
+            assert app.is_running

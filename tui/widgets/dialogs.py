@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from rich.cells import cell_len, set_cell_size
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
@@ -17,8 +18,23 @@ from textual.widgets.option_list import Option
 from tui.qr import qr_rows
 from tui.views import QUIET, Drawing
 
+Answer = TypeVar("Answer")
 
-class HelpDialog(ModalScreen[None]):
+
+class Dialog(ModalScreen[Answer]):
+    """Is answered once: a second Enter that was typed before the dialog went must not be a second answer."""
+
+    _is_answered = False
+
+    def dismiss(self, result: Answer | None = None) -> AwaitComplete:
+        """Answer, unless that is done."""
+        if self._is_answered:
+            return AwaitComplete()
+        self._is_answered = True
+        return super().dismiss(result)
+
+
+class HelpDialog(Dialog[None]):
     """The keys of the screen below: (key, what it does) each."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,question_mark,f1,q,enter", "dismiss(None)", show=False)]
@@ -38,7 +54,7 @@ class HelpDialog(ModalScreen[None]):
             )
 
 
-class TextDialog(ModalScreen[None]):
+class TextDialog(Dialog[None]):
     """A text to be read, such as a key that is shown once. Enter, which may come from before, does not close it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss(None)", show=False)]
@@ -55,7 +71,7 @@ class TextDialog(ModalScreen[None]):
             yield Static(Content.styled(f"\n{self._draw.words('help.close')}", QUIET))
 
 
-class ConfirmDialog(ModalScreen[bool]):
+class ConfirmDialog(Dialog[bool]):
     """A question before something is changed. The way out has the focus."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -87,7 +103,7 @@ class ConfirmDialog(ModalScreen[bool]):
         self.dismiss(event.button.id == "yes")
 
 
-class TypedDialog(ModalScreen[bool]):
+class TypedDialog(Dialog[bool]):
     """A question before something is destroyed: the operator types ``word`` to say yes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(False)", show=False)]
@@ -118,7 +134,7 @@ class TypedDialog(ModalScreen[bool]):
             self.query_one("#typed-keys", Static).update(Content.styled(told, "$error"))
 
 
-class ChoiceDialog(ModalScreen[int | None]):
+class ChoiceDialog(Dialog[int | None]):
     """A list; the answer is the place of what was chosen. ``about`` stands over it."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q", "dismiss(None)", show=False)]
@@ -144,7 +160,7 @@ class ChoiceDialog(ModalScreen[int | None]):
         self.dismiss(event.option_index)
 
 
-class CodeDialog(ModalScreen[None]):
+class CodeDialog(Dialog[None]):
     """The chat page's address as a QR code, or why there is none."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,c,q,enter", "dismiss(None)", show=False)]

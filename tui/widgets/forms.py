@@ -10,11 +10,11 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
-from textual.screen import ModalScreen
 from textual.widget import Widget
 from textual.widgets import Button, Input, Static
 
 from tui.views import QUIET, Drawing
+from tui.widgets.dialogs import Dialog
 
 Values = Mapping[str, str]
 
@@ -69,7 +69,7 @@ class Choice(Static, can_focus=True):
         return Content(f"< {self._choices[self._place][1]} >")
 
 
-class FormDialog(ModalScreen[Values | None]):
+class FormDialog(Dialog[Values | None]):
     """``check`` gives the reason why the values cannot be used, or None. The answer is None when it is left."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

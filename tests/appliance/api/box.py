@@ -18,6 +18,7 @@ from appliance.certificates import ServerCertificate
 from appliance.chats.service import Chats
 from appliance.engine.base import Engine, EngineInfo, EngineStatus
 from appliance.errors import IssueNotFound, ModelNotReady
+from appliance.first_run.list import FirstRunList
 from appliance.hardware import HardwareReader
 from appliance.jobs.service import JobService
 from appliance.jobs.updates import UpdateDoor
@@ -34,6 +35,9 @@ from appliance.metrics.serving import Metrics, ServingCollector
 from appliance.metrics.serving_history import ServingRecorder
 from appliance.metrics.thinking import ThinkingCollector
 from appliance.metrics.times import TimesCollector
+from appliance.network.read import Reader
+from appliance.network.service import NetworkService
+from appliance.network.tools import Tools
 from appliance.operations import Operations
 from appliance.operators.plans import PlanReader
 from appliance.operators.removal import ModelRemover
@@ -66,6 +70,7 @@ from installer.update.rauc import Rauc
 from models.model_store import ModelStore
 from tests.drivers.telemetry_parts import Rig, ScriptedMonitor, card, lost, rig
 from tests.fakes.engine import FAKE_INFO, FakeEngine, FakeEngineSource
+from tests.fakes.network import FakeNetwork
 
 MODEL = "org/Tiny-R1"
 MAX_REQUEST_BYTES = 12 * 1024 * 1024
@@ -225,6 +230,7 @@ class Box:
     logs: LogRing
     metering: Metering
     restarts: list[str]
+    network: FakeNetwork
 
     def use(self, engine: FakeEngine) -> FakeEngine:
         """Put another engine in."""
@@ -235,6 +241,12 @@ class Box:
     @property
     def authorization(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.key}"}
+
+
+def network_of(machine: FakeNetwork) -> NetworkService:
+    """The service on a made-up machine; its helper does not run unless a test starts one (``HelperThread``)."""
+    tools = Tools(machine.root, machine.tools_path)
+    return NetworkService(machine.root / "system.sock", tools=tools, reader=Reader(tools, machine.hostname))
 
 
 def make_box(folder: Path) -> Box:
@@ -300,6 +312,8 @@ def make_box(folder: Path) -> Box:
     chats = Chats(database, chat)
     logs = LogRing()
     add_sink(logs.handler)
+    wires = FakeNetwork(folder / "machine")
+    network = network_of(wires)
     app = create_app(
         ApiServices(
             cluster=OneBox(),
@@ -338,6 +352,16 @@ def make_box(folder: Path) -> Box:
             alerts=operations.alerts,
             logs=logs,
             terminals=Terminals(folder / "admin.sock", enabled=False),
+            network=network,
+            first_run=FirstRunList(
+                folder,
+                has_admin=accounts.users.has_admin,
+                machine=network,
+                models=manager,
+                jobs=jobs,
+                proof=verdicts,
+                issues=issues,
+            ),
             settings=LiveSettings(SettingsStore(settings, GIVEN), accounts.audit),
             identity=BoxNames(settings, ServerCertificate(settings), "1.2.3"),
             version="1.2.3",
@@ -347,4 +371,4 @@ def make_box(folder: Path) -> Box:
     )
     secret = keys.create("tester", Grant(scopes=EVERYTHING)).secret
     parts = (engine, manager, admission, accounts, limits, writer, keys, secret, database, made, monitor, machine)
-    return Box(app, models, *parts, verdicts, issues, chats, jobs, store, logs, metering, restarts)
+    return Box(app, models, *parts, verdicts, issues, chats, jobs, store, logs, metering, restarts, wires)
