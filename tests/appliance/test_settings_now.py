@@ -27,6 +27,7 @@ from appliance.security.roles import Role
 from appliance.serving.charge import OpenGate
 from appliance.settings import CHANGED_NAME, Settings, load_settings
 from appliance.settings_store import NOW
+from appliance.terminals import ConsoleOff, Holder, Window
 from appliance.usage.records import PromptRecord, RequestRecord
 from models.importer import import_gguf
 from tests.appliance.hosts import HostBox
@@ -321,6 +322,26 @@ def _settings_of_pulls(world: World) -> Settings:
     work = world.daemon._operations.jobs._works["pull"]
     assert isinstance(work, Threaded)
     return work.place.settings
+
+
+@of("browser_console")
+async def consoles_in_browsers(world: World) -> None:
+    async def lasts() -> bool:
+        return True
+
+    terminals = world.daemon._terminals
+    await world.change(browser_console=True)
+    assert terminals.enabled
+    await world.change(browser_console=False)
+    with pytest.raises(ConsoleOff):
+        await terminals.open(Holder(session_id=1, name="li", headers={}), Window(columns=80, rows=24), lasts)
+
+
+@of("backup_keep")
+async def backups_stay(world: World) -> None:
+    backups = world.daemon._operations._backups
+    await world.change(backup_keep=2)
+    assert (await asyncio.to_thread(world.daemon._operations.backups.read)).keep == backups.keep == 2
 
 
 @of("alert_urls", "alert_secret", "alert_severity")

@@ -7,17 +7,22 @@ from pathlib import Path
 
 import pytest
 
+from appliance import terminals as of_consoles
+from appliance.backup import errors as of_backups
 from appliance.chats import errors as of_chats
+from appliance.cluster import errors as of_clusters
 from appliance.errors import AppError
 from appliance.health.fixups import all_fixups
 from appliance.jobs import errors as of_jobs
+from appliance.jobs import updates as of_updates
 from appliance.schemas.telemetry import TelemetryEvent
 from appliance.security import errors as of_security
 from appliance.serving import errors as of_serving
 
 ROOT = Path(__file__).parents[3]
 SOURCE = ROOT / "appliance" / "api" / "web-src" / "src"
-MODULES = ("appliance.errors", of_chats.__name__, of_jobs.__name__, of_security.__name__, of_serving.__name__)
+PARTS = (of_chats, of_jobs, of_security, of_serving, of_consoles, of_backups, of_updates, of_clusters)
+MODULES = ("appliance.errors", *(part.__name__ for part in PARTS))
 _HAN = re.compile(r"[\u4e00-\u9fff]")
 
 
