@@ -191,11 +191,12 @@ class ConsoleApp(App[None]):
             yield SystemCommand(
                 words(f"screen.{mode}"), words(f"about.{mode}"), lambda mode=mode: self.switch_mode(mode)
             )
+        chinese = [("language", self.action_language)] if self.drawing.look.chinese else []
         commands: list[tuple[str, Callable[[], object]]] = [
             ("refresh", self.action_refresh_box),
             ("code", self.action_code),
             ("theme", self.action_theme),
-            ("language", self.action_language),
+            *chinese,
             ("quit", self.exit),
         ]
         if isinstance(screen, BoxScreen):

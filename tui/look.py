@@ -37,6 +37,11 @@ class Look:
         return "-" if self.plain else "·"
 
     @property
+    def more(self) -> str:
+        """Ends a text that had no room."""
+        return "~" if self.plain else "…"
+
+    @property
     def dash(self) -> str:
         """Stands for what is not known."""
         return "-"

@@ -249,5 +249,12 @@ def issue_detail(draw: Drawing, issue: Issue, now: datetime) -> Content:
     return Content("\n").join(parts)
 
 
+def shorten(content: Content, width: int, mark: str) -> Content:
+    """As much as there is room for; ``mark`` ends what is longer."""
+    if content.cell_length <= width:
+        return content
+    return Content.assemble(content.truncate(max(width - 1, 0)), mark)
+
+
 def _fit(text: str, width: int) -> str:
     return set_cell_size(text, width)

@@ -226,3 +226,16 @@ async def test_a_second_enter_is_no_second_answer(fake: FakeBox) -> None:
                 dialog.dismiss(0)
             await until(pilot, lambda: app.current_mode == "chat")
             assert app.is_running
+
+
+async def test_plain_terminals_are_sent_no_character_that_they_have_not(fake: FakeBox) -> None:
+    async with fake.client() as client:
+        app = ConsoleApp(client, look=Look(plain=True, blocks=False, chinese=False), poll_s=0.05)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "5 of 8" in text(app))
+            for keys in (("1",), ("2",), ("3",), ("4",), ("5",), ("6",), ("7",), ("question_mark",), ("escape", "9")):
+                await pilot.press(*keys)
+                await pilot.pause()
+                shown = app.export_screenshot(simplify=True)
+                odd = set(re.sub(r"<style.*?</style>", "", shown, flags=re.DOTALL)) - set(string.printable) - {"\xa0"}
+                assert odd == set(), keys

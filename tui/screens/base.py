@@ -15,7 +15,7 @@ from textual.widgets import Static
 from tui.box import BoxView
 from tui.client import Problem
 from tui.resource import Failed, Loading, Resource, Stale
-from tui.views import QUIET, Drawing, engine_word
+from tui.views import QUIET, Drawing, engine_word, shorten
 from tui.widgets.dialogs import ConfirmDialog, HelpDialog, TypedDialog
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ class BoxScreen(Screen[None]):
         left = Content.assemble((f"R1 Box {self.drawing.look.dot} {words(f'screen.{self.NAME}')}", "bold"), "  ", page)
         right = Content.assemble(word, f"  {time}")
         room = max(self.size.width - 2, 20)
-        left = left.truncate(max(room - right.cell_length - 2, 10), ellipsis=True)
+        left = shorten(left, max(room - right.cell_length - 2, 10), self.drawing.look.more)
         return Content.assemble(left, " " * (room - left.cell_length - right.cell_length), right)
 
     def own_keys(self) -> Keys:

@@ -76,7 +76,7 @@ class KeysScreen(ListScreen):
         return (
             Column("id", lambda one: str(one.id), 6, right=True),
             Column(words("col.key"), lambda one: one.name, share=2),
-            Column(words("keys.begins"), lambda one: f"{one.prefix}...", 12, rank=3),
+            Column(words("keys.begins"), lambda one: f"{one.prefix}...", 13, rank=3),
             Column(words("keys.owner"), lambda one: one.user_name or "", share=1, rank=2),
             Column(words("keys.used"), lambda one: since(words, one.last_used_at, now()) or words("keys.never"), 13),
             Column(words("keys.limits"), _limits, 15, rank=4),

@@ -150,8 +150,11 @@ class ChoiceDialog(Dialog[int | None]):
             dialog.can_focus = False
             if self._about:
                 yield Static(Content(self._about))
-            options = [Option(one if isinstance(one, Content) else Content(one)) for one in self._choices]
-            yield OptionList(*options, id="choices", markup=False, compact=True)
+            lines = [one if isinstance(one, Content) else Content(one) for one in self._choices]
+            if self._draw.look.plain:
+                # Of eight colours none is read on the chosen line's background but its own.
+                lines = [one.without_spans for one in lines]
+            yield OptionList(*(Option(one) for one in lines), id="choices", markup=False, compact=True)
             yield Static(Content.styled(self._draw.words("choice.keys"), QUIET))
 
     def on_option_list_option_selected(self, event: OptionList.OptionSelected) -> None:

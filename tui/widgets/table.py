@@ -16,7 +16,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 from textual.visual import Visual
 
-from tui.views import QUIET, Drawing
+from tui.look import Look
+from tui.views import QUIET, Drawing, shorten
 from tui.widgets.panel import PlainScrollBar
 
 _GAP = 1
@@ -65,11 +66,13 @@ class Table(ScrollView, can_focus=True):
         self._place = 0
         self._widths: tuple[int, list[tuple[Column, int]]] | None = None
         self._lines: dict[tuple[int, str], Strip] = {}
+        self._mark = Look().more
 
     def show(
         self, draw: Drawing, columns: tuple[Column, ...], rows: Sequence[Any], key: Callable[[Any], object]
     ) -> None:
         """Put rows in. Nothing is drawn when they are those that are there."""
+        self._mark = draw.look.more
         if draw.look.plain:
             self.vertical_scrollbar.renderer = PlainScrollBar  # type: ignore[misc]
         titles = [column.title for column in columns] != [column.title for column in self._columns]
@@ -198,7 +201,7 @@ class Table(ScrollView, can_focus=True):
     def _strip(self, cells: list[tuple[Column, Content, int]], name: str, width: int) -> Strip:
         parts = []
         for column, content, size in cells:
-            shown = content.truncate(size, ellipsis=size > 3)
+            shown = shorten(content, size, self._mark) if size > 3 else content.truncate(size)
             room = " " * (size - shown.cell_length)
             parts.append(Content.assemble(room, shown) if column.right else Content.assemble(shown, room))
         line = Content(" " * _GAP).join(parts)
