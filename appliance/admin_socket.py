@@ -53,7 +53,9 @@ def bind_admin_socket(path: Path) -> socket.socket:
             os.umask(before)
         group = admin_group()
         if group is not None:
-            os.chown(temporary, -1, group)
+            # The service's own group made it already, and the unit's filter of system calls refuses every chown.
+            if temporary.stat().st_gid != group:
+                os.chown(temporary, -1, group)
             temporary.chmod(0o660)
         listener.listen(_BACKLOG)
         listener.setblocking(False)

@@ -138,11 +138,13 @@ def _slot(told: Mapping[str, Any], environment: Mapping[str, str] | None) -> Slo
     name = str(told["bootname"])
     status = told.get("slot_status") or {}
     tried = None if environment is None else environment.get(f"{name}_TRY")
+    # RAUC calls a slot that was tried "bad", as if it held nothing.
+    noted = None if environment is None else environment.get(f"{name}_OK")
     return Slot(
         name=name,
         device=str(told["device"]),
         booted=told["state"] == "booted",
-        good=told.get("boot_status") == "good",
+        good=noted == "1" if noted is not None else told.get("boot_status") == "good",
         tried=None if tried is None else tried != "0",
         version=(status.get("bundle") or {}).get("version"),
         installed_at=(status.get("installed") or {}).get("timestamp"),

@@ -43,7 +43,7 @@ def status() -> None:
             "state": "booted" if name == told["booted"] else "inactive",
             "parent": None,
             "mountpoint": None,
-            "boot_status": "good" if notes[f"{name}_OK"] == "1" else "bad",
+            "boot_status": "good" if (notes[f"{name}_OK"], notes[f"{name}_TRY"]) == ("1", "0") else "bad",
             "slot_status": {"bundle": bundle},
         }
         slots.append({f"rootfs.{INDEX[name]}": one})

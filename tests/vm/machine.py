@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -39,7 +40,7 @@ class Plan:
     drives: tuple[Drive, ...]
     forward: tuple[tuple[int, int], ...] = ()
     memory_mib: int = 2560
-    processors: int = 2
+    processors: int = int(os.environ.get("R1BOX_VM_PROCESSORS", "2"))
     restarts: bool = False
 
 
