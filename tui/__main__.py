@@ -40,11 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 async def _run(options: argparse.Namespace, key: str | None, look: Look, environ: Mapping[str, str]) -> None:
     gc.disable()  # what is made from here to the first screen stays
     from tui.app import ConsoleApp
+    from tui.rescue import find_tool
 
     target = target_of(options.url, options.socket, options.page_url, environ)
     async with BoxClient(target, key=key, ca=options.ca) as client:
         language = language_of(environ, look, options.language)
-        app = ConsoleApp(client, look=look, language=language, light=options.light, leads=True)
+        # Only on the box itself there is a way back when the daemon is down.
+        rescue = None if options.url is not None else find_tool(environ)
+        app = ConsoleApp(client, look=look, language=language, light=options.light, leads=True, rescue=rescue)
         gc.freeze()
         gc.enable()
         await app.run_async()
@@ -70,10 +73,22 @@ def target_of(url: str | None, socket: Path | None, page_url: str | None, enviro
     """Where the daemon is: what was named; else the first admin socket that is there; else this machine's port 8080."""
     if url is not None:
         return Target(url.rstrip("/"), page_url=page_url or f"{url.rstrip('/')}/")
-    found = socket or next((path for path in sockets(environ) if path.is_socket()), None)
+    places = sockets(environ)
+    found = socket or next((path for path in places if path.is_socket()), None)
+    if found is None:
+        found = _expected(places)
     if found is not None:
         return Target("http://r1box", socket=found, page_url=page_url)
     return Target(LOCAL_URL, page_url=page_url or f"{LOCAL_URL}/")
+
+
+def _expected(places: Sequence[Path]) -> Path | None:
+    """Where the socket of a daemon that is down will be when it is back: beside its database, or the service's, whose
+    folder goes with it, on a machine that has its settings."""
+    own, service = places[-1], places[-2]
+    if (own.parent / "r1box.db").is_file():
+        return own
+    return service if Path("/etc/r1box").is_dir() else None
 
 
 def sockets(environ: Mapping[str, str]) -> tuple[Path, ...]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import tzinfo
-from typing import ClassVar
+from functools import cached_property
+from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
@@ -15,14 +16,18 @@ from textual.screen import Screen
 from textual.theme import Theme
 
 from tui.box import BoxView
-from tui.client import BoxClient
+from tui.client import BoxClient, Problem
 from tui.look import Language, Look
-from tui.places import ALL, FRONT, MORE
-from tui.resource import POLL_S, Clock, SystemClock, known
+from tui.places import ALL, FRONT, MORE, RESCUE
+from tui.resource import POLL_S, Clock, Failed, Resource, Stale, SystemClock, known
 from tui.screens.base import BoxScreen, Keys
 from tui.strings import Words
 from tui.views import QUIET, Drawing
 from tui.widgets.dialogs import ChoiceDialog, CodeDialog
+
+if TYPE_CHECKING:
+    from appliance.schemas.rescue import RescueReport
+    from tui.rescue import RescueTool
 
 DARK = Theme(
     name="r1box-dark", dark=True, primary="#5aa9e6", secondary="#7f8fa6", accent="#5aa9e6", warning="#e5b567",
@@ -69,6 +74,7 @@ class ConsoleApp(App[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         *(Binding(str(place.key), f"go('{place.name}')", show=False) for place in FRONT),
         Binding("9", "more", show=False),
+        Binding("0", "rescue", show=False),
         Binding("t", "theme", show=False),
         Binding("l", "language", show=False),
         Binding("q", "quit", show=False),
@@ -86,10 +92,15 @@ class ConsoleApp(App[None]):
         poll_s: float = POLL_S,
         driver_class: type[Driver] | None = None,
         leads: bool = False,
+        rescue: RescueTool | None = None,
     ) -> None:
-        """``leads``: begin with the first minutes' list where the box is new."""
+        """``leads``: begin with the first minutes' list where the box is new. ``rescue`` runs the ways back on the box
+        itself; None where the box is elsewhere."""
         super().__init__(driver_class=driver_class)
         self._leads = leads
+        self.rescue = rescue
+        self._broke_glass = False
+        self._poll_s = poll_s
         self.zone = zone
         self.drawing = Drawing(look, Words(language))
         self.box = BoxView(client, clock or SystemClock(), self._changed, every_s=poll_s)
@@ -127,11 +138,44 @@ class ConsoleApp(App[None]):
     def screen_keys(self) -> Keys:
         """(key, word, action) of the screens."""
         front = [(str(place.key), f"screen.{place.name}", "") for place in FRONT]
-        return (*front, ("9", "screen.more", ""))
+        rescue = (("0", "screen.rescue", ""),) if self.rescue is not None and self._is_down() else ()
+        return (*rescue, *front, ("9", "screen.more", ""))
+
+    @cached_property
+    def rescue_report(self) -> Resource[RescueReport]:
+        """What is wrong with a box that is down."""
+        from appliance.schemas.rescue import RescueReport
+        from tui.rescue import LOOK_S
+
+        async def look() -> RescueReport | Problem:
+            if self.rescue is None:
+                return Problem("rescue_missing", detail="r1box")
+            return await self.rescue.run(RescueReport, "rescue", "look", timeout_s=LOOK_S)
+
+        return Resource(look, self.box.clock, every_s=5 * self._poll_s, changed=self._changed)
+
+    def _is_down(self) -> bool:
+        """Whether the daemon gives no answer."""
+        state = self.box.readiness.state()
+        return isinstance(state, Failed) or (isinstance(state, Stale) and state.problem is not None)
 
     def _changed(self) -> None:
+        self._break_glass()
         if self.is_running and self._screen_stack and isinstance(self.screen_stack[0], BoxScreen):
             self.screen_stack[0].paint()
+
+    def _break_glass(self) -> None:
+        """A box that is down when the console opens: show what is wrong, once."""
+        if self.rescue is None or self._broke_glass or not (self.is_running and self._screen_stack):
+            return
+        if isinstance(self.box.readiness.state(), Failed):
+            self._broke_glass = True
+            self.action_rescue()
+
+    def action_rescue(self) -> None:
+        """What is wrong with a box that is down, and the ways back."""
+        if self.rescue is not None and isinstance(self.screen, BoxScreen):
+            self.switch_mode(RESCUE.name)
 
     def _theme_name(self, light: bool) -> str:
         return f"r1box-{'8-' if self.drawing.look.plain else ''}{'light' if light else 'dark'}"
@@ -188,6 +232,8 @@ class ConsoleApp(App[None]):
         """What the palette lists."""
         words = self.drawing.words
         for mode in self.MODES:
+            if mode == RESCUE.name and self.rescue is None:
+                continue
             yield SystemCommand(
                 words(f"screen.{mode}"), words(f"about.{mode}"), lambda mode=mode: self.switch_mode(mode)
             )

@@ -21,6 +21,7 @@ from tui.resource import Clock, Resource, known
 
 if TYPE_CHECKING:
     from appliance.schemas.accounts import UserList
+    from appliance.schemas.backups import BackupList
     from appliance.schemas.cluster import ClusterStatus
     from appliance.schemas.first_run import FirstRun
     from appliance.schemas.jobs import Job, JobList, JobWish
@@ -113,6 +114,13 @@ class BoxView:
         from tui.log_feed import LogFeed
 
         return LogFeed(self.client, self.clock, every_s=self._every_s, changed=self._changed)
+
+    @cached_property
+    def backups(self) -> Resource[BackupList]:
+        """Backups of the box and on sticks."""
+        from appliance.schemas.backups import BackupList
+
+        return self._of("/api/admin/backups", BackupList, times=2)
 
     @cached_property
     def settings(self) -> Resource[SettingList]:

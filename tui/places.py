@@ -45,6 +45,9 @@ MORE = (
     Place("settings", "tui.screens.settings:SettingsScreen"),
     Place("plans", "tui.screens.plans:PlansScreen"),
     Place("users", "tui.screens.users:UsersScreen"),
+    Place("backup", "tui.screens.backup:BackupScreen"),
     Place("about", "tui.screens.about:AboutScreen"),
 )
-ALL = {place.name: place for place in (*FRONT, *MORE)}
+RESCUE = Place("rescue", "tui.screens.rescue:RescueScreen", "0")
+"""Only on the box itself, for when its daemon is down."""
+ALL = {place.name: place for place in (*FRONT, *MORE, RESCUE)}

@@ -5,11 +5,13 @@ from __future__ import annotations
 from tui.strings_first_run_en import FIRST_RUN_ENGLISH
 from tui.strings_network_en import NETWORK_ENGLISH
 from tui.strings_screens_en import SCREENS_ENGLISH
+from tui.strings_state_en import STATE_ENGLISH
 
 ENGLISH = {
     **SCREENS_ENGLISH,
     **NETWORK_ENGLISH,
     **FIRST_RUN_ENGLISH,
+    **STATE_ENGLISH,
     "age.days": "{n} days",
     "age.hours": "{n} h",
     "age.minutes": "{n} min",

@@ -5,11 +5,13 @@ from __future__ import annotations
 from tui.strings_first_run_zh import FIRST_RUN_CHINESE
 from tui.strings_network_zh import NETWORK_CHINESE
 from tui.strings_screens_zh import SCREENS_CHINESE
+from tui.strings_state_zh import STATE_CHINESE
 
 CHINESE = {
     **SCREENS_CHINESE,
     **NETWORK_CHINESE,
     **FIRST_RUN_CHINESE,
+    **STATE_CHINESE,
     "age.days": "{n} 天",
     "age.hours": "{n} 小时",
     "age.minutes": "{n} 分钟",

@@ -42,7 +42,7 @@ REPLACED = (*(part.name for part in PARTS), f"{DATABASE}-wal", f"{DATABASE}-shm"
 """Names that a restore takes away, whether or not the backup has them: what it does not have was not there."""
 
 LEFT = (
-    "cluster",
+    "cluster", "first-run.json",
     f"{DATABASE}.lock", "admin.sock", "backup-key.json", "backups", "chats", "chats.key", "engines", "engine-cache",
     "logs", "measured-memory.json", "models", "restored.json", "safe-mode",
 )  # fmt: skip

@@ -37,14 +37,9 @@ def finish_pending(state_dir: Path, remove_models: Callable[[], None]) -> Done:
     try:
         with alone(state_dir):
             Swap(state_dir).sweep()
-            done = Done(reset=Reset(state_dir).finish(remove_models), restored=Swap(state_dir).finish())
+            return Done(reset=Reset(state_dir).finish(remove_models), restored=Swap(state_dir).finish())
     except StateInUse:
         return Done()
-    if done.reset is not None:
-        _log.warning("factory_reset_done", models_removed=done.reset.remove_models)
-    if done.restored is not None:
-        _log.warning("backup_restored", backup=done.restored.facts.get("backup"))
-    return done
 
 
 def undo_restore(state_dir: Path) -> bool:

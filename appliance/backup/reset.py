@@ -20,7 +20,8 @@ from appliance.backup.swap import BEFORE, RESTORED, STAGED, leftovers
 ORDER_FILE = "reset.json"
 BACKUPS = "backups"
 GOES = (
-    *REPLACED, "cluster", KEY_FILE, RESTORED, STAGED, BEFORE, "chats.key", "chats", "engines", "engine-cache", "logs",
+    *REPLACED, "cluster", "first-run.json",
+    KEY_FILE, RESTORED, STAGED, BEFORE, "chats.key", "chats", "engines", "engine-cache", "logs",
     "measured-memory.json", "safe-mode",
 )  # fmt: skip
 """Names in the state folder. Nothing else is touched: the folder may hold what is not ours."""

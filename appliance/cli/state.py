@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import structlog
+
 from appliance.errors import AppError
 
 if TYPE_CHECKING:
     from appliance.settings import Settings
+
+
+_log = structlog.get_logger(__name__)
 
 
 def with_state(load: Callable[[], Settings], run: Callable[[Settings, Callable[[], None]], bool]) -> bool:
@@ -26,6 +31,10 @@ def with_state(load: Callable[[], Settings], run: Callable[[Settings, Callable[[
     folder = prepare_state(settings.state_dir).state_dir
     before = settings
     done = finish_pending(folder, lambda: remove_all_models(before))
+    if done.reset is not None:
+        _log.warning("factory_reset_done", models_removed=done.reset.remove_models)
+    if done.restored is not None:
+        _log.warning("backup_restored", backup=done.restored.facts.get("backup"))
     try:
         if done.reset is not None or done.restored is not None:
             settings = load()

@@ -69,7 +69,7 @@ def journal(lines: int, run_it: Runner = run_tool) -> tuple[str, ...] | None:
 
 def _short(error: CommandFailed) -> str:
     said = " ".join(error.result.stderr.split())
-    return said[:200] or error.message
+    return said.split(". ")[0][:200] or error.message
 
 
 Journal = Callable[[int], tuple[str, ...] | None]

@@ -135,7 +135,9 @@ def test_the_commands_beside_a_daemon_and_without_one(house: Home, box: Box, tmp
     nightly = command(house, "create", "--nightly")
     assert [one["path"] for one in command(house, "list")["backups"]] == [nightly["path"]]
 
-    refused = house.run("backup", "restore", made["path"], "--passphrase-stdin", check=False, input_text=SECRET + "\n")
+    refused = house.run(
+        "backup", "restore", made["path"], "--passphrase-stdin", check=False, input_text=SECRET + "\nyes\n"
+    )
     assert refused.returncode == 1
     assert "Nothing was done" in refused.stderr
     wrong = house.run(

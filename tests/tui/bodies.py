@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from appliance.schemas.accounts import KeyBody, KeyList, UserBody, UserList
+from appliance.schemas.backups import BackupItem, BackupList, LastRestore
 from appliance.schemas.jobs import Job, JobError, JobList, JobProgress
 from appliance.schemas.logs import LogItem
 from appliance.schemas.operators import (
@@ -296,6 +297,41 @@ def settings() -> SettingList:
     )  # fmt: skip
 
 
+def backups() -> BackupList:
+    """A week's nights, one by hand, one on a stick, and a file that is none."""
+
+    def item(days: int, label: str, folder: str = "/var/lib/r1box/backups", **values: Any) -> BackupItem:
+        at, host = NOON - timedelta(days=days, hours=9), values.get("host", "ward-3")
+        name = values.pop("name", f"r1box-{host}-{at:%Y%m%dT%H%M%SZ}-{label}.r1backup")
+        fields = {"size_bytes": (38 - days) * 1024**2, "created_at": at.isoformat(), "version": "0.1.0", "host": host}
+        return BackupItem(**{"name": name, "path": f"{folder}/{name}", "label": label, **fields, **values})
+
+    nights = [item(day, "nightly") for day in range(4)]
+    broken = "It cannot be read as a backup: it does not begin as one."
+    return BackupList(
+        folder="/var/lib/r1box/backups",
+        free_bytes=412 * GIB,
+        keep=14,
+        has_passphrase=True,
+        backups=(
+            *nights,
+            item(4, "manual"),
+            item(9, "", name="old.r1backup", created_at=None, version=None, host=None, size_bytes=512, problem=broken),
+        ),
+        on_sticks=(item(21, "manual", "/media/stick", host="ward-2"),),
+        folders=("/media/stick",),
+        last_restore=LastRestore(
+            backup="r1box-ward-3-20260521T030000Z-nightly.r1backup",
+            created_at="2026-05-21T03:00:00+00:00",
+            restored_at=(NOON - timedelta(days=11)).isoformat(),
+            host="ward-3",
+            version="0.1.0",
+            models=("r1-32b",),
+            settings_left_out=("old_setting",),
+        ),
+    )
+
+
 def bodies() -> dict[str, Any]:
     """By path."""
     return {
@@ -311,4 +347,5 @@ def bodies() -> dict[str, Any]:
         "/api/admin/telemetry/history": history(),
         "/api/admin/logs/events": logs(),
         "/api/admin/settings": settings(),
+        "/api/admin/backups": backups(),
     }

@@ -85,7 +85,20 @@ def test_issues(snap_compare: Compare, state: str, size: tuple[int, int]) -> Non
     assert snap_compare(STATES[state](), terminal_size=size, press=["6"])
 
 
-SCREENS = ["models", "cards", "requests", "keys", "jobs", "plans", "users", "about", "chat", "logs", "settings"]
+SCREENS = [
+    "models",
+    "cards",
+    "requests",
+    "keys",
+    "jobs",
+    "plans",
+    "users",
+    "about",
+    "chat",
+    "logs",
+    "settings",
+    "backup",
+]
 
 
 def going_to(screen: str, *, then: Callable[[Any], Any] | None = None) -> Callable[[Any], Any]:
