@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from textual.content import Content
 
-from appliance.schemas.cluster import ClusterBox, ClusterStatus
-from tui.strings import Words
 from tui.widgets.details import facts
+
+if TYPE_CHECKING:
+    from appliance.schemas.cluster import ClusterBox, ClusterStatus
+    from tui.strings import Words
 
 STYLES = {"here": "$success", "away": "bold $error", "unknown": "$warning"}
 
