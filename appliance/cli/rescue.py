@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="When the box is down: what is wrong, and the ways back.", no_args_is_help=True)
 
+_ROLLBACK_S = 300.0
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -66,6 +68,24 @@ def restart(
     set_safe_mode(load_settings().state_dir, on=safe)
     restart_unit()
     _done("The box is started" + (", in safe mode: without a model." if safe else "."), as_json=as_json)
+
+
+@app.command("rollback")
+def rollback(
+    confirm: Annotated[str | None, typer.Option(help="The word 'rollback', for scripts; asked for otherwise.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Start the machine again from its other system, the one from before the update; as root."""
+    from appliance.errors import NotConfirmed
+    from appliance.rescue.systemd import run_tool
+
+    program = _installer()
+    if program is None or not _has_update():
+        raise RescueRefused(reason="this box has no other system to go back to")
+    if (confirm or typer.prompt("Type rollback to go on", default="", show_default=False)) != "rollback":
+        raise NotConfirmed("rollback")
+    run_tool([program, "update", "rollback", "--restart"], _ROLLBACK_S)
+    _done("The machine restarts with its other system.", as_json=as_json)
 
 
 @app.command("safe-mode")
@@ -199,13 +219,20 @@ def _socket(own: Path) -> Path:
 
 
 def _has_update() -> bool:
-    """Whether this program has ``r1box update`` and this machine slots."""
+    """Whether this machine runs from one of two systems, and the program that changes them is here."""
+    from drivers.slots import booted_slot, kernel_arguments
+
+    return booted_slot(kernel_arguments()) is not None and _installer() is not None
+
+
+def _installer() -> str | None:
+    """``r1box-install``: beside this program, else where the system has its programs."""
     import shutil
 
-    from appliance.cli.app import app as whole
+    from drivers.command import minimal_environment
 
-    groups = {group.name for group in whole.registered_groups}
-    return "update" in groups and shutil.which("rauc") is not None
+    beside = Path(sys.argv[0]).absolute().parent / "r1box-install"
+    return str(beside) if beside.is_file() else shutil.which("r1box-install", path=minimal_environment()["PATH"])
 
 
 def _doctor(settings: Any) -> Any:

@@ -216,6 +216,20 @@ async def test_a_backup_is_restored_after_the_word_was_typed() -> None:
     ]
 
 
+async def test_going_back_to_the_other_system_takes_a_typed_word() -> None:
+    tool = FakeTool(report(acts=ACTS, why_not={}))
+    app = console(tool)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await shown(pilot)
+        await choose(app, pilot, "rollback")
+        await pilot.press(*"yes", "enter")
+        assert tool.asked == []
+        app.screen.query_one("#typed", Input).value = "rollback"
+        await pilot.press("enter")
+        await shown(pilot)
+    assert tool.asked == [(("rescue", "rollback", "--confirm", "rollback"), None)]
+
+
 async def test_a_password_goes_by_standard_input() -> None:
     tool = FakeTool(report())
     app = console(tool)

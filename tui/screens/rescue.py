@@ -177,7 +177,7 @@ class RescueScreen(ListScreen):
             words("rescue.rollback.ask"),
             words("rescue.rollback.about"),
             words("rescue.rollback.word"),
-            lambda: self._run("rollback", Printed, "update", "rollback"),
+            lambda: self._run("rollback", RescueDone, "rescue", "rollback", "--confirm", "rollback"),
         )
 
     def _plain_act(self, name: str, arguments: tuple[str, ...]) -> None:
