@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from datetime import tzinfo
 from functools import cached_property
@@ -127,9 +128,18 @@ class ConsoleApp(App[None]):
             break
 
     async def _lead(self) -> None:
-        """To the first minutes' list, unless the operator went elsewhere meanwhile."""
-        await self.box.first_run.ask()
-        told = known(self.box.first_run.state())
+        """To the first minutes' list, unless the operator went elsewhere meanwhile. At the machine's first start the
+        console is there before the daemon."""
+        while self.current_mode == self.DEFAULT_MODE:
+            await self.box.first_run.ask()
+            state = self.box.first_run.state()
+            if (told := known(state)) is not None or self.current_mode != self.DEFAULT_MODE:
+                break
+            if isinstance(state, Failed) and state.problem.message is not None:
+                return  # it answers, and not to this key
+            await asyncio.sleep(self._poll_s)
+        else:
+            return
         if told is not None and not told.finished and self.current_mode == self.DEFAULT_MODE:
             if told.language is not None:
                 self.speak(told.language)

@@ -141,6 +141,15 @@ class ChangeFailed(AppError):
     hint_template = "{advice}"
 
 
+class NotKept(AppError):
+    """A confirmed change could not be made to stay."""
+
+    code = "network_not_kept"
+    http_status = 502
+    template = "The change is in force and could not be kept: {reason}"
+    hint_template = "Mend that and confirm again; it is taken back when its time is over."
+
+
 class HelperMissing(AppError):
     """The part that may change the system is not there."""
 

@@ -24,7 +24,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from appliance.network.checks import LinkSettings, Settled, settle
-from appliance.network.errors import AddressTaken, ChangeFailed, NoTrial, TrialRunning
+from appliance.network.errors import AddressTaken, ChangeFailed, NotKept, NoTrial, TrialRunning
 from appliance.network.files import put_file
 from appliance.network.machine import Machine
 from appliance.network.read import Link, Reader
@@ -169,18 +169,18 @@ class Trials:
         return self.status()
 
     def confirm(self, trial_id: str) -> TrialStatus:
-        """What is on trial stays. Raises NoTrial; ChangeFailed when it cannot be written down (the clock runs on)."""
+        """What is on trial stays. Raises NoTrial; NotKept when it cannot be written down (the clock runs on)."""
         record = self._running(trial_id)
         try:
-            if record.link is not None and record.before is not None:
-                self._backend(record.before).keep(record.link, record.before, record.ref)
-            if record.ntp is not None:
-                self._parts.machine.keep_ntp(record.ntp)
+            # First what asks another service, last what only writes files: a refusal leaves the rest on trial.
             if record.hostname is not None:
                 self._parts.machine.keep_hostname(record.hostname)
+            if record.ntp is not None:
+                self._parts.machine.keep_ntp(record.ntp)
+            if record.link is not None and record.before is not None:
+                self._backend(record.before).keep(record.link, record.before, record.ref)
         except (CommandFailed, OSError) as error:
-            reason = getattr(error, "message", None) or str(error)
-            raise ChangeFailed(reason=reason, advice="It is taken back when its time is over; try again.") from error
+            raise NotKept(reason=getattr(error, "message", None) or str(error)) from error
         self._end(record, "confirmed", None)
         return self.status()
 

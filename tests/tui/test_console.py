@@ -17,11 +17,13 @@ from textual.pilot import Pilot
 from textual.widgets import Static
 
 from tests.tui.boxes import DISK, LOST, FakeBox, StillClock, answers
+from tests.tui.first_run_bodies import middle
 from tui import app as app_module
 from tui.app import ConsoleApp
 from tui.client import Problem, Target
 from tui.look import Look, language_of, look_of
 from tui.places import ALL
+from tui.resource import known
 from tui.strings import CATALOGUES, Words
 from tui.views import Drawing
 from tui.widgets.dialogs import ChoiceDialog, CodeDialog, ConfirmDialog, HelpDialog
@@ -239,3 +241,25 @@ async def test_plain_terminals_are_sent_no_character_that_they_have_not(fake: Fa
                 shown = app.export_screenshot(simplify=True)
                 odd = set(re.sub(r"<style.*?</style>", "", shown, flags=re.DOTALL)) - set(string.printable) - {"\xa0"}
                 assert odd == set(), keys
+
+
+async def test_a_new_box_leads_also_when_the_daemon_comes_later(fake: FakeBox) -> None:
+    fake.bodies["/api/admin/first-run"] = middle()
+    fake.answering.clear()
+    async with fake.client(answer_timeout_s=0.1) as client:
+        app = ConsoleApp(client, look=Look(), poll_s=0.05, leads=True)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: "took the question and gave no answer" in text(app))
+            assert app.current_mode == "dashboard"
+            fake.answering.set()
+            await until(pilot, lambda: app.current_mode == "first_run")
+
+
+async def test_a_finished_box_begins_with_the_dashboard(fake: FakeBox) -> None:
+    fake.bodies["/api/admin/first-run"] = middle().model_copy(update={"finished": True})
+    async with fake.client() as client:
+        app = ConsoleApp(client, look=Look(), poll_s=0.05, leads=True)
+        async with app.run_test(size=(80, 24)) as pilot:
+            await until(pilot, lambda: known(app.box.first_run.state()))
+            await until(pilot, lambda: "5 of 8" in text(app))
+            assert app.current_mode == "dashboard"

@@ -3,6 +3,7 @@ nonsense."""
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -86,13 +87,10 @@ def test_the_clock_and_name_servers() -> None:
 
 
 def test_networkmanager() -> None:
-    uuid = "5fb06bd0-0bb0-7ffb-45f1-d6edd65f3e03"
-    told = {
-        **networkd(),
-        "nmcli -t -f DEVICE,STATE,CONNECTION,CON-UUID device": f"eth0:connected:Room\\: 3:{uuid}\nlo:unmanaged::\n",
-        f"nmcli -t -f ipv4.method,ipv6.method connection show {uuid}": "ipv4.method:manual\nipv6.method:auto\n",
-        "nmcli -t -f IP4.DNS,IP6.DNS device show eth0": "IP4.DNS[1]:10.9.0.1\nIP6.DNS[1]:fd00\\:\\:1\n",
-    }
+    told = {**networkd(), **json.loads((FIXTURES / "nmcli.json").read_text())}
     eth0 = Reader(Recorded(told), lambda: "ward-3", lambda: NOW).read().interfaces[0]
-    assert (eth0.manager, eth0.source, eth0.mode) == ("networkmanager", "Room: 3", "static")
+    assert (eth0.manager, eth0.source, eth0.mode) == ("networkmanager", "Wired: room 3", "static")
+    assert eth0.dns == ("10.9.0.1",)
+    told["nmcli -t -f IP4.DNS,IP6.DNS device show eth0"] = "IP4.DNS[1]:10.9.0.1\nIP6.DNS[1]:fd00\\:\\:1\n"
+    eth0 = Reader(Recorded(told), lambda: "ward-3", lambda: NOW).read().interfaces[0]
     assert eth0.dns == ("10.9.0.1", "fd00::1")

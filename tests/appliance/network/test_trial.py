@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from appliance.network.errors import AddressTaken, ChangeFailed, NetworkInvalid, NoTrial, TrialRunning
+from appliance.network.errors import AddressTaken, ChangeFailed, NetworkInvalid, NotKept, NoTrial, TrialRunning
 from tests.appliance.network.rig import Rig, of
 from tests.fakes.network import FIRST_FILE, FakeNetwork
 
@@ -138,6 +138,23 @@ def test_what_the_system_refuses_is_taken_back_and_explained(machine: FakeNetwor
     last = trials.status().last
     assert last is not None
     assert last.outcome == "failed"
+
+
+def test_what_cannot_be_kept_goes_with_its_time(machine: FakeNetwork) -> None:
+    rig = Rig(machine)
+    trials = rig.trials()
+    trial = trials.begin(NEW, 60).trial
+    assert trial is not None
+    machine.refuse("hostnamectl")
+    with pytest.raises(NotKept, match="in force and could not be kept: hostnamectl"):
+        trials.confirm(trial.id)
+    assert now(machine) == AFTER
+    rig.at_s += 60
+    trials.wake()
+    assert now(machine) == BEFORE
+    machine.refuse("")
+    machine.boot()
+    assert now(machine) == BEFORE
 
 
 def test_another_file_for_the_card_comes_first(networkd: FakeNetwork) -> None:
