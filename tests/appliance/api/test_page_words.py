@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -15,6 +16,7 @@ from appliance.errors import AppError
 from appliance.health.fixups import all_fixups
 from appliance.jobs import errors as of_jobs
 from appliance.jobs import updates as of_updates
+from appliance.schemas.jobs import JobKindWord
 from appliance.schemas.telemetry import TelemetryEvent
 from appliance.security import errors as of_security
 from appliance.serving import errors as of_serving
@@ -52,6 +54,12 @@ ERRORS = table("i18n/codes.ts", "ZH_CODES")
 FINDINGS = table("operator/findings.ts", "ZH_FINDINGS")
 EVENTS = table("operator/findings.ts", "ZH_EVENTS")
 FIXUPS = table("operator/findings.ts", "ZH_FIXUPS")
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_kind_of_job(language: str) -> None:
+    text = (SOURCE / "operator" / f"{language}.ts").read_text(encoding="utf-8")
+    assert [kind for kind in get_args(JobKindWord) if f"\n  job_{kind}: '" not in text] == []
 
 
 def test_every_error_of_the_api_document() -> None:
