@@ -35,7 +35,10 @@ def _now() -> datetime:
 
 @dataclass(frozen=True, slots=True)
 class BoxFiles:
-    """PEM files of one box: the authority that it trusts, its own certificate and key."""
+    """PEM files of one box: the authority that it trusts, its own certificate and key.
+
+    The last two are one file, replaced in one go: no power cut leaves the key of one and the certificate of another.
+    """
 
     authority: Path
     certificate: Path
@@ -43,7 +46,8 @@ class BoxFiles:
 
     @classmethod
     def of(cls, folder: Path) -> BoxFiles:
-        return cls(folder / "authority.crt", folder / "box.crt", folder / "box.key")
+        own = folder / "box.pem"
+        return cls(folder / "authority.crt", own, own)
 
 
 def leader_name(cluster_id: str) -> str:
@@ -79,8 +83,9 @@ def accept_certificate(folder: Path, certificate: bytes) -> None:
         loaded.verify_directly_issued_by(x509.load_pem_x509_certificate((folder / "authority.crt").read_bytes()))
     except (ValueError, TypeError, InvalidSignature, OSError) as error:
         raise LeaderRefused(reason=f"the certificate that it sent is of no use ({error})") from error
-    (folder / "box.key.new").replace(folder / "box.key")
-    write_private(folder / "box.crt", certificate)
+    files = BoxFiles.of(folder)
+    write_private(files.certificate, (folder / "box.key.new").read_bytes() + certificate)
+    (folder / "box.key.new").unlink()
 
 
 def ends_at(certificate: Path) -> datetime:
@@ -120,8 +125,7 @@ class ClusterAuthority:
         """A new key and certificate of the leader itself."""
         own = ec.generate_private_key(ec.SECP256R1())
         signed = self._sign(own.public_key(), box, serves=True)
-        write_private(self.files.key, _private_pem(own))
-        write_private(self.files.certificate, signed)
+        write_private(self.files.certificate, _private_pem(own) + signed)
 
     def sign(self, request: bytes, box: str) -> bytes:
         """The certificate (PEM) of another box. What the request says beside its key does not matter. Raises

@@ -248,10 +248,9 @@ class ClusterBook:
                 raise ClusterHasBoxes(boxes=", ".join(member.name for member in record.members))
             try:
                 self._file.unlink()
-                for path in self.folder.glob("*.key*"):
-                    path.unlink()
-                for path in self.folder.glob("*.crt"):
-                    path.unlink()
+                for kind in ("*.key*", "*.pem", "*.crt"):
+                    for path in self.folder.glob(kind):
+                        path.unlink()
                 shutil.rmtree(self.folder / "run", ignore_errors=True)
             except OSError as error:
                 raise self._unusable(error) from error

@@ -116,7 +116,7 @@ def test_a_box_that_has_lost_cards_since_says_so(model: InstalledModel, settings
 def test_the_leader_is_asked_by_its_name_with_this_boxes_certificate(tmp_path: Path) -> None:
     endpoint = leader_endpoint(member_of(TWO, "box-2"), BoxFiles.of(tmp_path), "r1")
     assert (endpoint.url, endpoint.server_name) == ("https://127.0.0.1:8470/engine", "leader.0a1b2c3d.r1box")
-    assert endpoint.own_key == tmp_path / "box.key"
+    assert endpoint.own_key == tmp_path / "box.pem"
 
 
 @pytest.mark.parametrize("line", [L20, CPU, "8 910B3 64 / host 1024"])
