@@ -1,6 +1,6 @@
-"""``make test``: every test, in two pytest processes side by side: the daemon's parts, and everything else.
+"""``make test``: every test, in three pytest processes side by side: the daemon's parts, from end to end, and the rest.
 
-Many tests wait for a daemon or a child process, so two processes take not much more than half the time on two cores.
+Many tests wait for a daemon or a child process, so that three processes keep two cores busy.
 With arguments there is one plain pytest: ``python -m tests.side_by_side -k scheduler``.
 """
 
@@ -13,13 +13,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import IO
 
-HALVES = {"appliance": ["tests/appliance"], "the rest": ["tests", "--ignore", "tests/appliance"]}
+PARTS = {
+    "appliance": ["tests/appliance"],
+    "end to end": ["tests/e2e"],
+    "the rest": ["tests", "--ignore", "tests/appliance", "--ignore", "tests/e2e"],
+}
 PYTEST = [sys.executable, "-m", "pytest", "-m", "not bench"]
 TELL_EVERY_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
-class Half:
+class Part:
     """A pytest process and the file that it writes to."""
 
     name: str
@@ -37,36 +41,36 @@ class Half:
         return f"{self.name} {told[-1].rpartition('[')[2].strip(' ]') if told else '0%'}"
 
 
-def run(halves: dict[str, list[str]], pytest: Sequence[str], *, tell_every_s: float = TELL_EVERY_S) -> int:
-    """Run pytest once for each half, all at the same time; prints what each said when all have ended.
+def run(parts: dict[str, list[str]], pytest: Sequence[str], *, tell_every_s: float = TELL_EVERY_S) -> int:
+    """Run pytest once for each part, all at the same time; prints what each said when all have ended.
 
     Returns 0 when all passed, else the first exit code of one that did not.
     """
     running = []
     try:
-        for name, arguments in halves.items():
+        for name, arguments in parts.items():
             output = tempfile.TemporaryFile()  # noqa: SIM115 - closed below, when the process has ended
             process = subprocess.Popen([*pytest, *arguments], stdout=output, stderr=subprocess.STDOUT)
-            running.append(Half(name, process, output))
+            running.append(Part(name, process, output))
         waiting = list(running)
         while waiting:
             try:
                 waiting[0].process.wait(tell_every_s)
             except subprocess.TimeoutExpired:
-                print("; ".join(half.progress() for half in running), flush=True)
+                print("; ".join(part.progress() for part in running), flush=True)
             else:
                 waiting.pop(0)
     finally:
-        for half in running:
-            half.process.terminate()
-            half.process.wait()
-    for half in running:
-        print(f"== {half.name}\n{half.said()}", flush=True)
-        half.output.close()
-    return next((half.process.returncode for half in running if half.process.returncode != 0), 0)
+        for part in running:
+            part.process.terminate()
+            part.process.wait()
+    for part in running:
+        print(f"== {part.name}\n{part.said()}", flush=True)
+        part.output.close()
+    return next((part.process.returncode for part in running if part.process.returncode != 0), 0)
 
 
 if __name__ == "__main__":
     if sys.argv[1:]:
         sys.exit(subprocess.run([*PYTEST, *sys.argv[1:]], check=False).returncode)
-    sys.exit(run(HALVES, PYTEST))
+    sys.exit(run(PARTS, PYTEST))

@@ -6,21 +6,21 @@ import sys
 
 import pytest
 
-from tests.side_by_side import HALVES, run
+from tests.side_by_side import PARTS, run
 
-SAY_AND_END = [sys.executable, "-c", "import sys; print('part', sys.argv[1], '100%]'); sys.exit(int(sys.argv[1]))"]
+SAY_AND_END = [sys.executable, "-c", "import sys; print('ended', sys.argv[1], '100%]'); sys.exit(int(sys.argv[1]))"]
 
 
 @pytest.mark.parametrize(("codes", "result"), [((0, 0), 0), ((0, 1), 1), ((2, 0), 2), ((5, 1), 5)])
 def test_a_part_that_fails_fails_all(capfd: pytest.CaptureFixture[str], codes: tuple[int, int], result: int) -> None:
-    halves = {f"half {place}": [str(code)] for place, code in enumerate(codes)}
-    assert run(halves, SAY_AND_END) == result
+    parts = {f"part {place}": [str(code)] for place, code in enumerate(codes)}
+    assert run(parts, SAY_AND_END) == result
     said = capfd.readouterr().out
-    assert [line for line in said.splitlines() if line.startswith(("==", "part"))] == [
-        "== half 0",
-        f"part {codes[0]} 100%]",
-        "== half 1",
-        f"part {codes[1]} 100%]",
+    assert [line for line in said.splitlines() if line.startswith(("==", "ended"))] == [
+        "== part 0",
+        f"ended {codes[0]} 100%]",
+        "== part 1",
+        f"ended {codes[1]} 100%]",
     ]
 
 
@@ -32,6 +32,6 @@ def test_progress_is_told(capfd: pytest.CaptureFixture[str]) -> None:
     assert "one " in capfd.readouterr().out
 
 
-def test_what_one_half_leaves_out_the_other_has() -> None:
-    first, second = HALVES.values()
-    assert second == ["tests", "--ignore", *first]
+def test_what_the_last_part_leaves_out_the_others_have() -> None:
+    *others, rest = PARTS.values()
+    assert rest == ["tests", *(word for (folder,) in others for word in ("--ignore", folder))]
