@@ -203,7 +203,8 @@ def test_each_box_runs_its_rank(together: Together) -> None:
     led = together.status(0)
     assert (led["run"], led["model"]) == ("running", together.model)
     assert [(box["rank"], box["part"]) for box in led["boxes"]] == [(0, "up"), (1, "up")]
-    assert together.status(1)["run"] == "running"
+    # It hears of it with its next beat.
+    together.boxes[1].wait_until(lambda: together.status(1)["run"] == "running")
     told = httpx.get(
         f"{together.boxes[0].url}/metrics", headers={"Authorization": f"Bearer {together.boxes[0].key}"}, timeout=30
     ).text
