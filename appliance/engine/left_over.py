@@ -2,7 +2,7 @@
 else does. They would keep the cards' memory; the next start in their folder ends them.
 
 A process is known by its id and the moment of its start (proc(5), field 22) in this run of the machine. Its id is not
-given away again while anything of its session lives.
+given away again while anything of its session lives. What another daemon that still runs has started is not left over.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ _SESSION, _START = 5, 21
 
 
 def remember(folder: Path, pid: int) -> None:
-    """Note a server that was just started as leader of a session of its own. Blocks."""
-    found = _fields(pid)
-    if found is None:
+    """Note a server that this process just started as leader of a session of its own. Blocks."""
+    found, own = _fields(pid), _fields(os.getpid())
+    if found is None or own is None:
         return
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (folder / FILE).write_text(f"{_boot()} {pid} {found[_START]}\n", encoding="ascii")
+    line = f"{_boot()} {pid} {found[_START]} {os.getpid()} {own[_START]}\n"
+    (folder / FILE).write_text(line, encoding="ascii")
 
 
 def forget(folder: Path) -> None:
@@ -40,9 +41,12 @@ def forget(folder: Path) -> None:
 def end_left_over(folder: Path) -> int:
     """Kill what an earlier daemon left of the server in this folder; how many processes that were. Blocks."""
     try:
-        boot, pid_text, start = (folder / FILE).read_text(encoding="ascii").split()
-        pid = int(pid_text)
+        boot, pid_text, start, daemon_text, daemon_start = (folder / FILE).read_text(encoding="ascii").split()
+        pid, daemon_pid = int(pid_text), int(daemon_text)
     except (OSError, ValueError):
+        return 0
+    daemon = _fields(daemon_pid)
+    if boot == _boot() and daemon_pid != os.getpid() and daemon is not None and daemon[_START] == daemon_start:
         return 0
     leader = _fields(pid)
     ended = 0

@@ -60,11 +60,31 @@ def test_another_process_of_that_number_is_left_alone(
     server: subprocess.Popen[bytes], tmp_path: Path, change: str
 ) -> None:
     remember(tmp_path, server.pid)
-    boot, pid, start = (tmp_path / FILE).read_text().split()
-    said = {"start": f"{boot} {pid} {int(start) - 1}", "boot": f"other {pid} {start}", "nonsense": "x", "none": ""}
+    boot, pid, start, *daemon = (tmp_path / FILE).read_text().split()
+    said = {
+        "start": " ".join([boot, pid, str(int(start) - 1), *daemon]),
+        "boot": " ".join(["other", pid, start, *daemon]),
+        "nonsense": "x",
+        "none": "",
+    }
     (tmp_path / FILE).write_text(said[change])
     assert end_left_over(tmp_path) == 0
     assert server.poll() is None
+
+
+def test_what_a_daemon_that_runs_has_started_is_not_left_over(server: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """Two daemons on one state folder must not end each other's servers in turns."""
+    remember(tmp_path, server.pid)
+    boot, pid, start, *_ = (tmp_path / FILE).read_text().split()
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        (tmp_path / "other").mkdir()
+        remember(tmp_path / "other", other.pid)
+        started = (tmp_path / "other" / FILE).read_text().split()[2]
+        (tmp_path / FILE).write_text(f"{boot} {pid} {start} {other.pid} {started}")
+        assert end_left_over(tmp_path) == 0
+        assert server.poll() is None
+        other.kill()
+    assert end_left_over(tmp_path) == 2
 
 
 def test_nothing_to_end(tmp_path: Path) -> None:
