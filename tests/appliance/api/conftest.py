@@ -16,6 +16,7 @@ from openai import AsyncOpenAI
 
 from appliance.logs import configure_logging
 from tests.appliance.api.box import Box, make_box
+from tests.appliance.api.transport import Application
 from tests.appliance.blocking import allow_looks_for_changes
 
 
@@ -52,7 +53,7 @@ def box(tmp_path: Path) -> Iterator[Box]:
 @pytest.fixture
 async def client(box: Box) -> AsyncIterator[httpx.AsyncClient]:
     """With the key, straight into the application."""
-    transport = httpx.ASGITransport(app=box.app)
+    transport = Application(app=box.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://box", headers=box.authorization) as client:
         yield client
 
@@ -60,7 +61,7 @@ async def client(box: Box) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.fixture
 async def stranger(box: Box) -> AsyncIterator[httpx.AsyncClient]:
     """Without a key."""
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app=box.app), base_url="http://box") as client:
+    async with httpx.AsyncClient(transport=Application(app=box.app), base_url="http://box") as client:
         yield client
 
 

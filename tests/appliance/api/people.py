@@ -9,6 +9,7 @@ import httpx
 
 from appliance.security.roles import Role
 from tests.appliance.api.box import Box
+from tests.appliance.api.transport import Application
 
 PASSWORD = "three blind mice 7"
 ORIGIN = "http://box"
@@ -22,7 +23,7 @@ def make_user(box: Box, name: str, role: Role) -> int:
 @asynccontextmanager
 async def log_in(box: Box, name: str, password: str = PASSWORD) -> AsyncIterator[httpx.AsyncClient]:
     """A browser of that person: cookie and CSRF token."""
-    transport = httpx.ASGITransport(app=box.app)
+    transport = Application(app=box.app)
     async with httpx.AsyncClient(transport=transport, base_url=ORIGIN, headers={"Origin": ORIGIN}) as browser:
         answer = await browser.post("/api/auth/login", json={"name": name, "password": password})
         assert answer.status_code == 200, answer.text

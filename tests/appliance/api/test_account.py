@@ -13,6 +13,7 @@ from appliance.security.roles import Role
 from appliance.security.sessions import hash_secret
 from tests.appliance.api.box import Box
 from tests.appliance.api.people import ORIGIN, PASSWORD, log_in, make_user
+from tests.appliance.api.transport import Application
 
 LOGIN = "/api/auth/login"
 
@@ -45,7 +46,7 @@ async def test_the_cookie_is_for_this_box_alone(stranger: httpx.AsyncClient, box
             return connection.exec_driver_sql("SELECT hash FROM user_session").scalar()
 
     assert await asyncio.to_thread(stored) == hash_secret(secret)
-    transport = httpx.ASGITransport(app=box.app)
+    transport = Application(app=box.app)
     async with httpx.AsyncClient(transport=transport, base_url="https://box") as secure:
         cookie = (await secure.post(LOGIN, json={"name": "chen", "password": PASSWORD})).headers["set-cookie"]
         assert cookie.startswith("__Host-r1box_session=")
@@ -190,7 +191,7 @@ async def test_guessing_is_slowed_down(stranger: httpx.AsyncClient, box: Box) ->
     assert code(answer) == (429, "login_throttled")
     assert int(answer.headers["retry-after"]) >= 1
     # From elsewhere the same person comes in, and a key is not concerned.
-    transport = httpx.ASGITransport(app=box.app, client=("192.0.2.7", 1234))
+    transport = Application(app=box.app, client=("192.0.2.7", 1234))
     async with httpx.AsyncClient(transport=transport, base_url=ORIGIN) as elsewhere:
         assert (await elsewhere.post(LOGIN, json={"name": "chen", "password": PASSWORD})).status_code == 200
     assert (await stranger.get("/v1/models", headers=box.authorization)).status_code == 200

@@ -7,6 +7,7 @@ import pytest
 
 from appliance.api.hosts import HostNames, UnknownHost
 from tests.appliance.api.box import Box
+from tests.appliance.api.transport import Application
 
 NAMES = HostNames(frozenset(("ai.hospital.example", "BOX7.Hospital.Example.", "*.wards.example")))
 
@@ -69,7 +70,7 @@ def test_names_that_could_be_anybodys(host: str) -> None:
 
 async def test_what_needs_a_name_of_the_box(box: Box) -> None:
     """Public routes do, but for those of load balancers; with a key any name will do; a made-up key opens nothing."""
-    transport = httpx.ASGITransport(app=box.app)
+    transport = Application(app=box.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://evil.example") as rebound:
         for path in ("/", "/api/page", "/api/auth/setup"):
             answer = await rebound.get(path, headers={"X-Api-Key": "anything"})
