@@ -20,7 +20,7 @@ REQUESTS = int(os.environ.get("R1BOX_LEAK_REQUESTS", "1000"))
 WARM_UP = 500
 """Pools, caches and the allocator grow to their size first."""
 TOGETHER = 8
-MOST_BYTES_EACH = 2_000
+MOST_BYTES_EACH = 5_000
 """What a request may leave: allocators keep some, and a log row waits a second. A leaked request is some 20 kB."""
 HELLO = [{"role": "user", "content": "How many patients can two nurses see in a shift of eight hours?"}]
 

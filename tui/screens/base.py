@@ -119,6 +119,11 @@ class BoxScreen(Screen[None]):
         """Whether this screen is seen, with a dialog over it or not."""
         return self.app.screen_stack[0] is self
 
+    @property
+    def can_draw(self) -> bool:
+        """Whether its parts are there: a screen that goes has lost them before it is told."""
+        return self.is_mounted and bool(self.query("#top"))
+
     def on_resize(self) -> None:
         """Draw for the new size, once the panels have theirs."""
         self.call_after_refresh(self.paint)
@@ -129,7 +134,7 @@ class BoxScreen(Screen[None]):
 
     def paint(self) -> None:
         """Draw everything anew from what is known."""
-        if not self.is_mounted:
+        if not self.can_draw:
             return
         # Their height is fixed: nothing has to be laid out anew every second.
         self.put("#top", self._top(), layout=False)

@@ -105,7 +105,7 @@ class CardsScreen(ListScreen):
     def paint(self) -> None:
         """Table, detail; the hour of another card is asked for when one is chosen."""
         super().paint()
-        row = self.chosen if self.is_mounted else None
+        row = self.chosen if self.can_draw else None
         if row is not None and row.key != self.box.card:
             self.box.card = row.key
             self.box.history.wake()

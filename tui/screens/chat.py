@@ -105,7 +105,7 @@ class ChatScreen(BoxScreen):
     def paint(self) -> None:
         """Draw what was said; the reader's place stays unless it is the end."""
         super().paint()
-        if not self.is_mounted:
+        if not self.can_draw:
             return
         said = self.query_one("#said", VerticalScroll)
         views = list(self.query(TurnView))

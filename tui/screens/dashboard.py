@@ -41,7 +41,7 @@ class DashboardScreen(BoxScreen):
     def paint(self) -> None:
         """Draw all panels."""
         super().paint()
-        if not self.is_mounted:
+        if not self.can_draw:
             return
         box, draw, words = self.box, self.drawing, self.drawing.words
         self.put("#model", self._model())

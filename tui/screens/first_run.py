@@ -96,7 +96,7 @@ class FirstRunScreen(ListScreen):
         """The first time the cursor goes to where the work is."""
         super().paint()
         told = known(self.box.first_run.state())
-        if self.is_mounted and told is not None and told.next is not None and self._at is None:
+        if self.can_draw and told is not None and told.next is not None and self._at is None:
             self._go(told)
 
     def _go(self, told: FirstRun) -> None:

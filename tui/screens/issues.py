@@ -87,7 +87,7 @@ class IssuesScreen(ListScreen):
     def paint(self) -> None:
         """List, detail and buttons."""
         super().paint()
-        if not self.is_mounted:
+        if not self.can_draw:
             return
         issue = self.chosen
         wanted = None if issue is None else (issue.id, issue.fixups, self.drawing.words.language)

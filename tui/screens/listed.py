@@ -109,7 +109,7 @@ class ListScreen(BoxScreen):
     def paint(self) -> None:
         """Draw table and detail."""
         super().paint()
-        if not self.is_mounted:
+        if not self.can_draw:
             return
         state = self.resource().state()
         value = known(state)

@@ -94,7 +94,7 @@ class LogsScreen(ListScreen):
     def paint(self) -> None:
         """Stay at the end while it follows."""
         super().paint()
-        if self.is_mounted and self._following and self.table.place < len(self.table.rows) - 1:
+        if self.can_draw and self._following and self.table.place < len(self.table.rows) - 1:
             self.table.action_jump(True)
             super().paint()
 

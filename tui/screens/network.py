@@ -74,7 +74,7 @@ class NetworkScreen(ListScreen):
     def paint(self) -> None:
         """The countdown too; the application paints every second."""
         super().paint()
-        if self.is_mounted:
+        if self.can_draw:
             line = self._trial_line()
             self.query_one("#trial", Static).display = bool(line.plain)
             self.put("#trial", line)
