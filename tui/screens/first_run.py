@@ -9,15 +9,14 @@ from typing import ClassVar, Literal
 from textual.content import Content
 
 from appliance.schemas.first_run import FirstAdmin, FirstRun, Step, StepChange, StepName
-from appliance.schemas.jobs import BundleImportWish, ImportWish, Job, JobWish, LoadWish, PullWish
-from appliance.schemas.operators import StickItem, StickList
+from appliance.schemas.jobs import LoadWish, PullWish
+from appliance.schemas.operators import StickList
 from appliance.schemas.plans import Plans
 from tui.client import Problem
 from tui.figures import size
 from tui.resource import Resource, known
 from tui.screens.base import Keys
-from tui.screens.jobs import job_name
-from tui.screens.listed import ListScreen
+from tui.screens.model_jobs import ModelJobsScreen
 from tui.step_facts import StepFacts
 from tui.views import QUIET
 from tui.widgets.details import blocks
@@ -31,7 +30,7 @@ _URL = "/api/admin/first-run"
 MOST_PLANS = 8
 
 
-class FirstRunScreen(ListScreen):
+class FirstRunScreen(ModelJobsScreen):
     """Steps on the left; what a step is for and how it stands on the right. Enter does it."""
 
     NAME = "first_run"
@@ -273,7 +272,7 @@ class FirstRunScreen(ListScreen):
         words = self.drawing.words
         if step.model is not None and step.state == "open":
             wish, about = LoadWish(model=step.model), words("models.activate.about")
-            self.confirm(words("first_run.load.ask", model=step.told or step.model), about, lambda: self._submit(wish))
+            self.confirm(words("first_run.load.ask", model=step.told or step.model), about, lambda: self.submit(wish))
             return
 
         async def look() -> StickList | Problem:
@@ -296,40 +295,15 @@ class FirstRunScreen(ListScreen):
             if place is None:
                 return
             if place < len(items):
-                self._import(items[place], items)
+                self.take_in(items[place], items)
             elif place < len(items) + len(pulls):
                 plan = pulls[place - len(items)]
-                self._submit(PullWish(target=f"{plan.variant}:{plan.quantization}"))
+                self.submit(PullWish(target=f"{plan.variant}:{plan.quantization}"))
             else:
                 self.console.action_go("models")
 
         title, about = words("first_run.model"), words("first_run.model.form")
         self.app.push_screen(ChoiceDialog(self.drawing, title, lines, about), then)
-
-    def _import(self, one: StickItem, items: Sequence[StickItem]) -> None:
-        """As on the models' screen: a bundle that nobody signed only after a word was typed."""
-        words = self.drawing.words
-        if one.kind != "bundle":
-            self._submit(ImportWish(path=one.path))
-            return
-        paths = tuple(item.path for item in items if item.kind == "bundle" and item.bundle_id == one.bundle_id)
-        if one.signed:
-            self._submit(BundleImportWish(paths=paths))
-            return
-        self.confirm_typed(
-            words("stick.unsigned.ask", name=one.name),
-            words("stick.unsigned.about"),
-            words("stick.unsigned.word"),
-            lambda: self._submit(BundleImportWish(paths=paths, allow_unsigned=True)),
-        )
-
-    def _submit(self, wish: JobWish) -> None:
-        words = self.drawing.words
-
-        def done(job: Job) -> str:
-            return words("models.job", job=job_name(words, job))
-
-        self.act(words("jobs.submitting"), lambda: self.box.submit(wish), done)
 
     def _do_self_test(self, _step: Step) -> None:
         words = self.drawing.words

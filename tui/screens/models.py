@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from textual.content import Content
 
-from appliance.schemas.jobs import BundleImportWish, ImportWish, Job, JobWish, PullWish, RequantizeWish, VerifyWish
+from appliance.schemas.jobs import PullWish, RequantizeWish, VerifyWish
 from appliance.schemas.models import LoadRequest, ModelEntries, ModelEntry
 from appliance.schemas.offload import Offload
 from appliance.schemas.operators import StickItem, StickList
@@ -16,8 +16,8 @@ from tui.client import Nothing, Problem
 from tui.figures import context, count, since, size
 from tui.resource import Resource, known
 from tui.screens.base import Keys
-from tui.screens.jobs import ENDED, job_line, job_name
-from tui.screens.listed import ListScreen
+from tui.screens.jobs import ENDED, job_line
+from tui.screens.model_jobs import ModelJobsScreen
 from tui.widgets.details import blocks, bullets, facts
 from tui.widgets.dialogs import ChoiceDialog
 from tui.widgets.forms import Field, FormDialog, Values
@@ -28,7 +28,7 @@ STYLES = {"ready": "$success", "failed": "bold $error", "starting": "$warning", 
 _OFFLOAD = {"VERIFIED": "$success", "DEGRADED": "bold $warning", "CPU": "bold $warning"}
 
 
-class ModelsScreen(ListScreen):
+class ModelsScreen(ModelJobsScreen):
     """The store's models with the state of their engines. What takes minutes is a job or shows its progress here."""
 
     NAME = "models"
@@ -172,7 +172,7 @@ class ModelsScreen(ListScreen):
     def action_verify(self) -> None:
         """Read its files again."""
         if self.chosen is not None:
-            self._submit(VerifyWish(model=self.chosen.id))
+            self.submit(VerifyWish(model=self.chosen.id))
 
     def action_requantize(self) -> None:
         """Make another form of it."""
@@ -183,7 +183,7 @@ class ModelsScreen(ListScreen):
 
         def then(place: int | None) -> None:
             if place is not None:
-                self._submit(RequantizeWish(model=one.id, to=forms[place]))
+                self.submit(RequantizeWish(model=one.id, to=forms[place]))
 
         self.app.push_screen(ChoiceDialog(self.drawing, words("models.requantize.title", model=one.id), forms), then)
 
@@ -225,7 +225,7 @@ class ModelsScreen(ListScreen):
 
         def then(values: Values | None) -> None:
             if values is not None:
-                self._submit(PullWish(target=values["target"], hub=cast("Any", values["hub"])))
+                self.submit(PullWish(target=values["target"], hub=cast("Any", values["hub"])))
 
         dialog = FormDialog(
             self.drawing, words("models.pull.title"), fields, about=words("models.pull.about"), check=check
@@ -262,7 +262,7 @@ class ModelsScreen(ListScreen):
             if place >= len(usable):
                 self.tell(Content.styled(broken[place - len(usable)].problem or "", "$error"))
                 return
-            self._import(usable[place], usable)
+            self.take_in(usable[place], usable)
 
         self.app.push_screen(
             ChoiceDialog(self.drawing, words("models.sticks.title"), lines, words("models.sticks.about")), then
@@ -278,31 +278,6 @@ class ModelsScreen(ListScreen):
         parts = f" {self.drawing.look.dot} ".join(part for part in told if part)
         problem = ("", "") if one.problem is None else (f"  {one.problem}", "$error")
         return Content.assemble((one.name, "bold"), f"  {parts}", problem, (f"\n  {one.path}", "$text-muted"))
-
-    def _import(self, one: StickItem, items: Sequence[StickItem]) -> None:
-        """A bundle with all its sticks that are there; one without a signature after a typed word."""
-        words = self.drawing.words
-        if one.kind != "bundle":
-            self._submit(ImportWish(path=one.path))
-            return
-        paths = tuple(item.path for item in items if item.kind == "bundle" and item.bundle_id == one.bundle_id)
-        if one.signed:
-            self._submit(BundleImportWish(paths=paths))
-            return
-        self.confirm_typed(
-            words("stick.unsigned.ask", name=one.name),
-            words("stick.unsigned.about"),
-            words("stick.unsigned.word"),
-            lambda: self._submit(BundleImportWish(paths=paths, allow_unsigned=True)),
-        )
-
-    def _submit(self, wish: JobWish) -> None:
-        words = self.drawing.words
-
-        def done(job: Job) -> str:
-            return words("models.job", job=job_name(words, job))
-
-        self.act(words("jobs.submitting"), lambda: self.box.submit(wish), done)
 
 
 def _seats(one: ModelEntry) -> str:

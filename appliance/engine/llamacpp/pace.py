@@ -69,22 +69,21 @@ class Pace:
     """Learns from steps, and says how many prompt tokens the next one takes.
 
     ``first_chunk`` is the answer beside decoding sequences until something is known; alone, prompts then fill the step.
-    Chunks are the powers of two times ``SMALLEST_CHUNK``, up to ``largest_chunk``, and for a ``usual_chunk`` under
-    ``SMALLEST_USUAL_CHUNK`` the middles between them; ones smaller than ``usual_chunk`` are for need.
+    Chunks are the powers of two times ``SMALLEST_CHUNK``, up to ``largest_chunk``. ``even``: a token costs about the
+    same in each, as without flash attention; then there are the middles between them too. The smallest are for need.
     """
 
-    def __init__(self, first_chunk: int, largest_chunk: int, usual_chunk: int = SMALLEST_USUAL_CHUNK) -> None:
-        self._usual_chunk = usual_chunk
+    def __init__(self, first_chunk: int, largest_chunk: int, *, even: bool = False) -> None:
+        self._usual_chunk = USUAL_CHUNK_WITHOUT_FLASH if even else SMALLEST_USUAL_CHUNK
         self._first_chunk = first_chunk
         self._decode_s: dict[int, Average] = {}
         self._token_s: dict[int, Average] = {}
         self._sizes = [SMALLEST_CHUNK]
         while self._sizes[-1] * 2 <= largest_chunk:
             self._sizes.append(self._sizes[-1] * 2)
-        self._share = PROMPT_SHARE
-        if usual_chunk < SMALLEST_USUAL_CHUNK:
+        if even:
             self._sizes = sorted({*self._sizes, *(size + size // 2 for size in self._sizes[:-1])})
-            self._share = PROMPT_SHARE_WITHOUT_FLASH
+        self._share = PROMPT_SHARE_WITHOUT_FLASH if even else PROMPT_SHARE
 
     def learn(self, decode_rows: int, prompt_tokens: int, duration_s: float) -> None:
         """A step of ``decode_rows`` sequences that decode and ``prompt_tokens`` tokens of prompts took so long."""

@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 
 from appliance.engine.fair_queue import FairQueue
 from appliance.engine.llamacpp.integrity import check
-from appliance.engine.llamacpp.pace import SMALLEST_USUAL_CHUNK, Pace
+from appliance.engine.llamacpp.pace import Pace
 from appliance.engine.llamacpp.prefix_cache import common_prefix
 from appliance.engine.llamacpp.prompt_shares import share_out
 from appliance.engine.llamacpp.sequence import Finish, Phase, Sequence
@@ -67,7 +67,7 @@ class SchedulerLimits:
     sequences decode, until measured steps tell how many. At most ``outputs`` tokens of a step have logits; ``draft`` is
     how many tokens of a sequence are guessed at most, 0 for none.
 
-    ``usual_chunk`` is the smallest chunk of a prompt that ``pace`` gives without need. Slots without a sequence hold at
+    ``even_chunks``: see ``Pace``. Slots without a sequence hold at
     most ``idle_cells``, divided by the sequences that run, once they are saved outside of the cache (None: as many as
     there is room for): without flash attention every token that is computed also costs the time of all cells that
     others hold.
@@ -80,7 +80,7 @@ class SchedulerLimits:
     chunk_beside_decode: int
     outputs: int = 0
     draft: int = 0
-    usual_chunk: int = SMALLEST_USUAL_CHUNK
+    even_chunks: bool = False
     idle_cells: int | None = None
 
 
@@ -94,7 +94,7 @@ class Scheduler:
     def __init__(self, limits: SchedulerLimits, *, shares: bool = True, tiers: TierLimits | None = None) -> None:
         self.limits = limits
         self.slots = SlotTable(limits.slots, limits.seats * limits.seat_context, shares=shares)
-        self.pace = Pace(limits.chunk_beside_decode, limits.step, limits.usual_chunk)
+        self.pace = Pace(limits.chunk_beside_decode, limits.step, even=limits.even_chunks)
         self.tiers = Tiering(tiers or TierLimits(), self.slots, self.pace, limits.seat_context)
         self.speculation = Speculation(limits.draft)
         self.preemptions = 0

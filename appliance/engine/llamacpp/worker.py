@@ -24,7 +24,6 @@ import msgspec
 from appliance.engine.llamacpp import messages as wire
 from appliance.engine.llamacpp.arrival import Vocabulary, sequence_for
 from appliance.engine.llamacpp.detokenizer import Detokenizer
-from appliance.engine.llamacpp.pace import SMALLEST_USUAL_CHUNK, USUAL_CHUNK_WITHOUT_FLASH
 from appliance.engine.llamacpp.preparing import Prepared, Preparer
 from appliance.engine.llamacpp.runner import LoadError, Runner
 from appliance.engine.llamacpp.sampler import Constraint
@@ -117,7 +116,7 @@ class Worker:
             chunk_beside_decode=config.chunk_beside_decode,
             outputs=runner.outputs,
             draft=config.draft_tokens,
-            usual_chunk=USUAL_CHUNK_WITHOUT_FLASH if config.flash_attention is False else SMALLEST_USUAL_CHUNK,
+            even_chunks=config.flash_attention is False,
             idle_cells=IDLE_CELLS_WITHOUT_FLASH if config.flash_attention is False else None,
         )
         tiers = TierLimits(

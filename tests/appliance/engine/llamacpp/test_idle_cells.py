@@ -83,8 +83,8 @@ def test_chunks_without_flash_attention_are_as_small_as_the_prompts_speed_allows
     """Both learn the same steps of a slow processor: where small chunks cost no more, and middle ones can be had, they
     are taken."""
     chunks = []
-    for usual in (64, 32):
-        pace = Pace(128, 512, usual)
+    for even in (False, True):
+        pace = Pace(128, 512, even=even)
         pace.learn(4, 0, 0.03)
         for size in (32, 48, 64, 128):
             pace.learn(4, size, 0.03 + size * 0.0035)

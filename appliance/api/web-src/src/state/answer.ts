@@ -17,6 +17,8 @@ type Phase = 'waiting' | 'loading' | 'queued' | 'thinking' | 'answering';
 export interface LiveEnds {
   /** The answer is over; `message` is the whole of it, null when the box no longer tells. */
   onEnd(message: Message | null): void;
+  /** The connection broke: the box may be gone. */
+  onLost: () => void;
 }
 
 export class LiveAnswer {
@@ -82,6 +84,7 @@ export class LiveAnswer {
         if (problem.status === 401) return; // the entry is shown already
       }
       this.connected.value = false;
+      this.ends.onLost();
       await sleep(waitMs, this.#abort.signal);
       waitMs = Math.min(waitMs * 2, LONGEST_RETRY_MS);
     }

@@ -150,6 +150,7 @@ export class Conversation {
     const chatId = this.chatId.value!;
     const live = new LiveAnswer(this.box, chatId, leaf, {
       onEnd: (message) => this.#answered(live, message),
+      onLost: () => this.health.now(),
     });
     this.live.value = live;
     this.library.mark(chatId, true);
